@@ -1,0 +1,228 @@
+/**
+ * Causal attention over packed documents, without the matrix of scores (FlashAttention, arXiv 2205.14135).
+ *
+ * Reads `qkv` [tokens, (heads + 2·kvHeads)·ds], where ds = headDim rounded up to 4: head h of q at columns h·ds, of k at
+ * (heads + h)·ds, of v at (heads + kvHeads + h)·ds; columns headDim … ds − 1 of each head are zero. Reads `starts` [tokens]
+ * u32: query i sees the keys starts[i] ≤ j ≤ i; `starts` never decreases. Overwrites `out` [tokens, heads·ds] (padding
+ * columns zero) and `lse` [heads, tokens], the log of the sum of exp(scores), which the backward pass needs.
+ *
+ * A query walks over its keys in groups that begin at multiples of the group size, and a key it does not see contributes
+ * exactly nothing: so with documents starting at multiples of 8, its bits do not depend on where its document lies.
+ *
+ * @module
+ */
+import {
+  alignedDown,
+  type AttentionShape,
+  attentionUniforms,
+  attentionUniformValues,
+  gatherQuad,
+  GPU_THREADS,
+  headColumns,
+  loadScalars,
+  MASKED,
+  quadsOf,
+  sharedRows,
+  stagedRows,
+  stageRows,
+  START,
+} from "./attention_text.ts";
+import { cachedKernel, type KernelSpec, type Launch, type Profile, repeat } from "./kernel.ts";
+
+export type { AttentionShape } from "./attention_text.ts";
+
+const INTERFACE = {
+  storage: { qkv: "vec4f", starts: "u32", out: "vec4f", lse: "f32" },
+  writes: ["out", "lse"],
+  uniforms: attentionUniforms,
+};
+
+/** out = softmax(scale · q kᵀ) v over the keys that each query sees. */
+export function attention<B>(
+  profile: Profile,
+  buffers: { qkv: B; starts: B; out: B; lse: B },
+  shape: AttentionShape,
+): Launch<B> {
+  const { tokens, heads, headDim } = shape;
+  const cpu = profile.kind === "cpu";
+  const kernel = cachedKernel(
+    `attention_${cpu ? `cpu${profile.lanes}` : "gpu"}_${headDim}`,
+    () => cpu ? cpuForward(profile.lanes, headDim) : gpuForward(headDim),
+  );
+  const queries = cpu ? attentionTile(headDim).queries * profile.lanes : GPU_THREADS;
+  return {
+    kernel,
+    buffers,
+    uniforms: attentionUniformValues(shape),
+    grid: [Math.ceil(tokens / queries), heads, 1],
+  };
+}
+
+/**
+ * Queries per lane and keys per step of the cpu profile: about 512 multiply-adds per step, or the code outgrows the
+ * instruction cache and takes seconds to compile. Decoding walks in the same steps and so gives the same bits.
+ */
+export function attentionTile(headDim: number): { queries: number; keys: number } {
+  if (headDim <= 20) return { queries: 4, keys: 4 };
+  if (headDim <= 64) return { queries: 2, keys: 2 };
+  return { queries: 1, keys: 2 };
+}
+
+function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
+  const quads = quadsOf(headDim);
+  const { queries, keys } = attentionTile(headDim);
+  const block = queries * lanes;
+  const shared = sharedRows(lanes, keys, quads);
+  const each = (text: (i: number) => string) => repeat(queries, text, "\n  ");
+  return {
+    ...INTERFACE,
+    needs: ["subgroups"],
+    workgroup: lanes,
+    module: "var<workgroup> firstKey: u32;",
+    body: `
+  let origin = group.x * ${block}u;
+  if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
+  let first = workgroupUniformLoad(&firstKey);
+  let head = group.y;
+  let last = min(origin + ${block - 1}u, u.tokens - 1u);
+  ${headColumns(quads)}
+  ${
+      each((i) =>
+        `let query${i} = origin + ${i * lanes}u + lane;
+  let row${i} = min(query${i}, last);
+  let start${i} = starts[row${i}];
+  ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, " * u.scale")}
+  ${repeat(headDim, (d) => `var o${i}_${d} = 0.0;`, " ")}
+  var max${i} = ${START}; var sum${i} = 0.0;`
+      )
+    }
+  ${shared.setup}
+  for (var key = first; key <= last; key += ${keys}u) {
+    ${shared.load("k", "qkv", "key", "last", "u.ld", "kColumn")}
+    ${each((i) => repeat(keys, (j) => `var s${i}_${j} = 0.0;`, " "))}
+    ${
+      repeat(keys, (j) =>
+        repeat(headDim, (d) =>
+          `{ let x = ${shared.value("k", j, d)}; ${
+            repeat(queries, (i) =>
+              `s${i}_${j} = fma(q${i}_${d}, x, s${i}_${j});`, " ")
+          } }`))
+    }
+    ${
+      each((i) =>
+        onlineSoftmax(`${i}`, keys, (j) =>
+          `s${i}_${j}`, (j) =>
+          `key + ${j}u >= start${i} && key + ${j}u <= query${i}`)
+      )
+    }
+    ${shared.load("v", "qkv", "key", "last", "u.ld", "vColumn")}
+    ${
+      repeat(headDim, (d) =>
+        `{ ${
+          repeat(keys, (j) => `let x${j} = ${shared.value("v", j, d)};`, " ")
+        } ${repeat(queries, (i) => addWeighted(`o${i}_${d}`, `${i}`, keys, (j) => `x${j}`), " ")} }`)
+    }
+  }
+  ${
+      each((i) =>
+        `if (query${i} < u.tokens) {
+    let scale = 1.0 / sum${i};
+    let at = query${i} * u.heads * ${quads}u + qColumn;
+    ${repeat(quads, (q) => `out[at + ${q}u] = scale * ${gatherQuad(`o${i}_`, q, headDim)};`, "\n    ")}
+    lse[head * u.tokens + query${i}] = max${i} + log(sum${i});
+  }`
+      )
+    }`,
+  };
+}
+
+/**
+ * Statements of the online softmax for one query and a group of `keys` scores: they mask the scores, raise `max`, define
+ * `keep` (the factor of everything summed so far) and the weights `w`, and update `sum`.
+ */
+export function onlineSoftmax(
+  id: string,
+  keys: number,
+  score: (j: number) => string,
+  seen: (j: number) => string,
+): string {
+  const masked = (j: number) => `m${id}_${j}`;
+  const top = Array.from({ length: keys }, (_, j) => masked(j)).reduce(
+    (most, x) => `max(${most}, ${x})`,
+    `max${id}`,
+  );
+  return `${repeat(keys, (j) => `let ${masked(j)} = select(${MASKED}, ${score(j)}, ${seen(j)});`, " ")}
+    let top${id} = ${top}; let keep${id} = exp(max${id} - top${id}); max${id} = top${id};
+    ${repeat(keys, (j) => `let w${id}_${j} = exp(${masked(j)} - top${id});`, " ")}
+    sum${id} = fma(sum${id}, keep${id}, ${repeat(keys, (j) => `w${id}_${j}`, " + ")});`;
+}
+
+/** Statements that add the weighted values to the sum `into`, after {@linkcode onlineSoftmax}. */
+export function addWeighted(into: string, id: string, keys: number, value: (j: number) => string): string {
+  return `${into} = ${into} * keep${id}; ` +
+    repeat(keys, (j) => `${into} = fma(w${id}_${j}, ${value(j)}, ${into});`, " ");
+}
+
+/** Keys per step of the gpu profile. */
+const GPU_KEYS = 4;
+
+function gpuForward(headDim: number): Omit<KernelSpec, "name"> {
+  const quads = quadsOf(headDim);
+  const tile = stagedRows(quads, 2);
+  const at = (j: number, q: number) => `[(j + ${j}u) * ${quads}u + ${q}u]`;
+  return {
+    ...INTERFACE,
+    workgroup: GPU_THREADS,
+    module: `var<workgroup> firstKey: u32;
+var<workgroup> tileK: array<vec4f, ${tile * quads}>;
+var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
+    body: `
+  let origin = group.x * ${GPU_THREADS}u;
+  let head = group.y;
+  let last = min(origin + ${GPU_THREADS - 1}u, u.tokens - 1u);
+  let query = origin + lane;
+  let row = min(query, last);
+  let start = starts[row];
+  ${headColumns(quads)}
+  ${
+      repeat(quads, (q) =>
+        `let q${q} = qkv[row * u.ld + qColumn + ${q}u] * u.scale; var o${q} = vec4f();`, "\n  ")
+    }
+  var max0 = ${START}; var sum0 = 0.0;
+  if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
+  let first = workgroupUniformLoad(&firstKey);
+  for (var key0 = first; key0 <= last; key0 += ${tile}u) {
+    workgroupBarrier();
+    ${stageRows("tileK", tile, quads, "qkv", "key0", "last", "u.ld", "kColumn")}
+    ${stageRows("tileV", tile, quads, "qkv", "key0", "last", "u.ld", "vColumn")}
+    workgroupBarrier();
+    for (var j = 0u; j < ${tile}u; j += ${GPU_KEYS}u) {
+      let key = key0 + j;
+      ${
+      repeat(GPU_KEYS, (j) =>
+        `var t${j} = q0 * tileK${at(j, 0)};
+      ${repeat(quads - 1, (q) => `t${j} = fma(q${q + 1}, tileK${at(j, q + 1)}, t${j});`, " ")}`, "\n      ")
+    }
+      ${
+      onlineSoftmax(
+        "0",
+        GPU_KEYS,
+        (j) => `t${j}.x + t${j}.y + t${j}.z + t${j}.w`,
+        (j) => `key + ${j}u >= start && key + ${j}u <= query`,
+      )
+    }
+      ${
+      repeat(quads, (q) =>
+        `o${q} = o${q} * keep0; ` +
+        repeat(GPU_KEYS, (j) => `o${q} = fma(vec4f(w0_${j}), tileV${at(j, q)}, o${q});`, " "), "\n      ")
+    }
+    }
+  }
+  if (query < u.tokens) {
+    let scale = 1.0 / sum0;
+    let at = query * u.heads * ${quads}u + qColumn;
+    ${repeat(quads, (q) => `out[at + ${q}u] = o${q} * scale;`, "\n    ")}
+    lse[head * u.tokens + query] = max0 + log(sum0);
+  }`,
+  };
+}

@@ -1,0 +1,217 @@
+/**
+ * The gradients of attention on software adapters.
+ *
+ * As in the forward kernel a lane owns a few queries (dq) or keys (dk, dv), keeps their vectors and sums in named scalars, and
+ * the lanes load the rows of the other side together and broadcast them. How many it owns and how many rows a step takes is
+ * chosen for about 512 multiply-adds per step.
+ *
+ * @module
+ */
+import {
+  alignedDown,
+  gatherQuad,
+  headColumns,
+  loadScalars,
+  quadsOf,
+  queryHeads,
+  sharedRows,
+} from "./attention_text.ts";
+import { type KernelSpec, repeat } from "./kernel.ts";
+
+/** Rows that a lane owns, and rows of the other side per step. */
+export interface BackwardTile {
+  own: number;
+  step: number;
+}
+
+/** Queries per lane and keys per step of the dq kernel. */
+export function dqTile(headDim: number): BackwardTile {
+  if (headDim <= 20) return { own: 4, step: 2 };
+  if (headDim <= 64) return { own: 2, step: 1 };
+  return { own: 1, step: 1 };
+}
+
+/** Keys per lane and queries per step of the dk and dv kernel. */
+export function dkvTile(headDim: number): BackwardTile {
+  if (headDim <= 20) return { own: 4, step: 2 };
+  if (headDim <= 64) return { own: 2, step: 1 };
+  return { own: 1, step: 1 };
+}
+
+type Text = Pick<KernelSpec, "needs" | "workgroup" | "module" | "body">;
+
+/** delta and dq of a block of queries. */
+export function dqCpu(lanes: number, headDim: number): Text {
+  const quads = quadsOf(headDim);
+  const { own, step } = dqTile(headDim);
+  const block = own * lanes;
+  const shared = sharedRows(lanes, step, quads);
+  const each = (text: (i: number) => string) => repeat(own, text, "\n  ");
+  return {
+    needs: ["subgroups"],
+    workgroup: lanes,
+    module: "var<workgroup> firstKey: u32;",
+    body: `
+  let origin = group.x * ${block}u;
+  if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
+  let first = workgroupUniformLoad(&firstKey);
+  let head = group.y;
+  let last = min(origin + ${block - 1}u, u.tokens - 1u);
+  ${headColumns(quads)}
+  ${
+      each((i) =>
+        `let query${i} = origin + ${i * lanes}u + lane;
+  let row${i} = min(query${i}, last);
+  let start${i} = starts[row${i}];
+  let at${i} = row${i} * u.heads * ${quads}u + qColumn;
+  let lse${i} = lse[head * u.tokens + row${i}];
+  ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, " * u.scale")}
+  ${loadScalars(`g${i}_`, "dout", `at${i}`, headDim)}
+  var product${i} = vec4f();
+  ${repeat(quads, (q) => `product${i} = fma(g${i}_q${q}, out[at${i} + ${q}u], product${i});`, " ")}
+  let delta${i} = product${i}.x + product${i}.y + product${i}.z + product${i}.w;
+  ${repeat(headDim, (d) => `var dq${i}_${d} = 0.0;`, " ")}`
+      )
+    }
+  ${shared.setup}
+  for (var key = first; key <= last; key += ${step}u) {
+    ${shared.load("k", "qkv", "key", "last", "u.ld", "kColumn")}
+    ${shared.load("v", "qkv", "key", "last", "u.ld", "vColumn")}
+    ${each((i) => repeat(step, (j) => `var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`, " "))}
+    ${
+      repeat(step, (j) =>
+        repeat(headDim, (d) =>
+          `{ let x = ${shared.value("k", j, d)}; let y = ${shared.value("v", j, d)}; ${
+            repeat(
+              own,
+              (i) =>
+                `s${i}_${j} = fma(q${i}_${d}, x, s${i}_${j}); t${i}_${j} = fma(g${i}_${d}, y, t${i}_${j});`,
+              " ",
+            )
+          } }`))
+    }
+    ${
+      each((i) =>
+        repeat(step, (j) =>
+          `let w${i}_${j} = select(0.0, exp(s${i}_${j} - lse${i}) * (t${i}_${j} - delta${i}), ` +
+          `key + ${j}u >= start${i} && key + ${j}u <= query${i});`, "\n    ")
+      )
+    }
+    ${
+      repeat(headDim, (d) =>
+        `{ ${
+          repeat(step, (j) => `let x${j} = ${shared.value("k", j, d)};`, " ")
+        } ${
+          repeat(
+            own,
+            (i) => repeat(step, (j) => `dq${i}_${d} = fma(w${i}_${j}, x${j}, dq${i}_${d});`, " "),
+            " ",
+          )
+        } }`)
+    }
+  }
+  ${
+      each((i) =>
+        `if (query${i} < u.tokens) {
+    delta[head * u.tokens + query${i}] = delta${i};
+    let to = query${i} * u.ld + qColumn;
+    ${repeat(quads, (q) => `dqkv[to + ${q}u] = u.scale * ${gatherQuad(`dq${i}_`, q, headDim)};`, "\n    ")}
+  }`
+      )
+    }`,
+  };
+}
+
+/** dk and dv of a block of keys, summed over the query heads that share them. */
+export function dkvCpu(lanes: number, headDim: number): Text {
+  const quads = quadsOf(headDim);
+  const { own, step } = dkvTile(headDim);
+  const block = own * lanes;
+  const shared = sharedRows(lanes, step, quads);
+  const each = (text: (i: number) => string) => repeat(own, text, "\n  ");
+  return {
+    needs: ["subgroups"],
+    workgroup: lanes,
+    module: "var<workgroup> endQuery: u32;",
+    body: `
+  let origin = group.x * ${block}u;
+  let last = u.tokens - 1u;
+  if (lane == 0u) { endQuery = ends[min(origin + ${block - 1}u, last)]; }
+  let end = workgroupUniformLoad(&endQuery);
+  let kvHead = group.y;
+  let kColumn = (u.heads + kvHead) * ${quads}u;
+  let vColumn = (u.heads + u.kvHeads + kvHead) * ${quads}u;
+  ${
+      each((i) =>
+        `let key${i} = origin + ${i * lanes}u + lane;
+  let row${i} = min(key${i}, last);
+  let end${i} = ends[row${i}];
+  ${loadScalars(`k${i}_`, "qkv", `row${i} * u.ld + kColumn`, headDim, " * u.scale")}
+  ${loadScalars(`v${i}_`, "qkv", `row${i} * u.ld + vColumn`, headDim)}
+  ${repeat(headDim, (d) => `var dk${i}_${d} = 0.0; var dv${i}_${d} = 0.0;`, " ")}`
+      )
+    }
+  ${shared.setup}
+  ${queryHeads}
+  for (var head = firstHead; head < endHead; head++) {
+    let column = head * ${quads}u;
+    for (var query = origin; query < end; query += ${step}u) {
+      ${shared.load("q", "qkv", "query", "last", "u.ld", "column")}
+      ${shared.load("g", "dout", "query", "last", `u.heads * ${quads}u`, "column")}
+      let scalars = head * u.tokens + min(query + lane % ${step}u, last);
+      let lses = lse[scalars];
+      let deltas = delta[scalars];
+      ${each((i) => repeat(step, (j) => `var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`, " "))}
+      ${
+      repeat(step, (j) =>
+        repeat(headDim, (d) =>
+          `{ let x = ${shared.value("q", j, d)}; let y = ${shared.value("g", j, d)}; ${
+            repeat(
+              own,
+              (i) =>
+                `s${i}_${j} = fma(k${i}_${d}, x, s${i}_${j}); t${i}_${j} = fma(v${i}_${d}, y, t${i}_${j});`,
+              " ",
+            )
+          } }`))
+    }
+      ${
+      repeat(step, (j) =>
+        `let lse${j} = subgroupBroadcast(lses, ${j}u); let delta${j} = subgroupBroadcast(deltas, ${j}u);
+      ${
+          each((i) =>
+            `let p${i}_${j} = select(0.0, exp(s${i}_${j} - lse${j}), query + ${j}u >= key${i} && query + ${j}u < end${i}); ` +
+            `let w${i}_${j} = p${i}_${j} * (t${i}_${j} - delta${j});`
+          )
+        }`, "\n      ")
+    }
+      ${
+      repeat(headDim, (d) =>
+        `{ ${
+          repeat(step, (j) =>
+            `let x${j} = ${shared.value("q", j, d)}; let y${j} = ${shared.value("g", j, d)};`, " ")
+        } ${
+          repeat(own, (i) =>
+            repeat(
+              step,
+              (j) =>
+                `dk${i}_${d} = fma(w${i}_${j}, x${j}, dk${i}_${d}); dv${i}_${d} = fma(p${i}_${j}, y${j}, dv${i}_${d});`,
+              " ",
+            ), " ")
+        } }`)
+    }
+    }
+  }
+  ${
+      each((i) =>
+        `if (key${i} < u.tokens) {
+    let to = key${i} * u.ld;
+    ${
+          repeat(quads, (q) =>
+            `dqkv[to + kColumn + ${q}u] = u.scale * ${gatherQuad(`dk${i}_`, q, headDim)}; ` +
+            `dqkv[to + vColumn + ${q}u] = ${gatherQuad(`dv${i}_`, q, headDim)};`, "\n    ")
+        }
+  }`
+      )
+    }`,
+  };
+}

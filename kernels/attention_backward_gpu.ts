@@ -1,0 +1,145 @@
+/**
+ * The gradients of attention on GPUs: 64 threads, each owns one query (dq) or one key (dk, dv) in registers; the rows of the
+ * other side are staged in workgroup memory and all threads read the same one.
+ *
+ * @module
+ */
+import {
+  alignedDown,
+  GPU_THREADS,
+  headColumns,
+  quadsOf,
+  queryHeads,
+  stagedRows,
+  stageRows,
+} from "./attention_text.ts";
+import { type KernelSpec, repeat } from "./kernel.ts";
+
+type Text = Pick<KernelSpec, "workgroup" | "module" | "body">;
+
+/** Sum of the components of a vec4. */
+const total = (v: string) => `${v}.x + ${v}.y + ${v}.z + ${v}.w`;
+
+/** delta and dq of 64 queries. */
+export function dqGpu(headDim: number): Text {
+  const quads = quadsOf(headDim);
+  const tile = stagedRows(quads, 2);
+  return {
+    workgroup: GPU_THREADS,
+    module: `var<workgroup> firstKey: u32;
+var<workgroup> tileK: array<vec4f, ${tile * quads}>;
+var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
+    body: `
+  let origin = group.x * ${GPU_THREADS}u;
+  if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
+  let first = workgroupUniformLoad(&firstKey);
+  let head = group.y;
+  let last = min(origin + ${GPU_THREADS - 1}u, u.tokens - 1u);
+  let query = origin + lane;
+  let row = min(query, last);
+  let start = starts[row];
+  let at = row * u.heads * ${quads}u + head * ${quads}u;
+  let lseOfRow = lse[head * u.tokens + row];
+  ${headColumns(quads)}
+  var product = vec4f();
+  ${
+      repeat(quads, (q) =>
+        `let q${q} = qkv[row * u.ld + qColumn + ${q}u] * u.scale; let g${q} = dout[at + ${q}u]; var dq${q} = vec4f();
+  product = fma(g${q}, out[at + ${q}u], product);`, "\n  ")
+    }
+  let deltaOfRow = ${total("product")};
+  for (var key0 = first; key0 <= last; key0 += ${tile}u) {
+    workgroupBarrier();
+    ${stageRows("tileK", tile, quads, "qkv", "key0", "last", "u.ld", "kColumn")}
+    ${stageRows("tileV", tile, quads, "qkv", "key0", "last", "u.ld", "vColumn")}
+    workgroupBarrier();
+    for (var j = 0u; j < ${tile}u; j++) {
+      let key = key0 + j;
+      var s = vec4f(); var t = vec4f();
+      ${
+      repeat(
+        quads,
+        (q) =>
+          `let k${q} = tileK[j * ${quads}u + ${q}u]; s = fma(q${q}, k${q}, s); t = fma(g${q}, tileV[j * ${quads}u + ${q}u], t);`,
+        "\n      ",
+      )
+    }
+      let p = exp(${total("s")} - lseOfRow);
+      let w = select(0.0, p * (${total("t")} - deltaOfRow), key >= start && key <= query);
+      ${repeat(quads, (q) => `dq${q} = fma(vec4f(w), k${q}, dq${q});`, " ")}
+    }
+  }
+  if (query < u.tokens) {
+    delta[head * u.tokens + query] = deltaOfRow;
+    let to = query * u.ld + qColumn;
+    ${repeat(quads, (q) => `dqkv[to + ${q}u] = u.scale * dq${q};`, "\n    ")}
+  }`,
+  };
+}
+
+/** dk and dv of 64 keys, summed over the query heads that share them. */
+export function dkvGpu(headDim: number): Text {
+  const quads = quadsOf(headDim);
+  const tile = stagedRows(quads, 2);
+  return {
+    workgroup: GPU_THREADS,
+    module: `var<workgroup> endQuery: u32;
+var<workgroup> tileQ: array<vec4f, ${tile * quads}>;
+var<workgroup> tileG: array<vec4f, ${tile * quads}>;
+var<workgroup> tileLse: array<f32, ${tile}>;
+var<workgroup> tileDelta: array<f32, ${tile}>;`,
+    body: `
+  let origin = group.x * ${GPU_THREADS}u;
+  let last = u.tokens - 1u;
+  if (lane == 0u) { endQuery = ends[min(origin + ${GPU_THREADS - 1}u, last)]; }
+  let end = workgroupUniformLoad(&endQuery);
+  let kvHead = group.y;
+  let kColumn = (u.heads + kvHead) * ${quads}u;
+  let vColumn = (u.heads + u.kvHeads + kvHead) * ${quads}u;
+  let key = origin + lane;
+  let row = min(key, last);
+  let endOfRow = ends[row];
+  ${
+      repeat(quads, (q) =>
+        `let k${q} = qkv[row * u.ld + kColumn + ${q}u] * u.scale; let v${q} = qkv[row * u.ld + vColumn + ${q}u];
+  var dk${q} = vec4f(); var dv${q} = vec4f();`, "\n  ")
+    }
+  ${queryHeads}
+  for (var head = firstHead; head < endHead; head++) {
+    let column = head * ${quads}u;
+    for (var query0 = origin; query0 < end; query0 += ${tile}u) {
+      workgroupBarrier();
+      ${stageRows("tileQ", tile, quads, "qkv", "query0", "last", "u.ld", "column")}
+      ${stageRows("tileG", tile, quads, "dout", "query0", "last", `u.heads * ${quads}u`, "column")}
+      if (lane < ${tile}u) {
+        let scalar = head * u.tokens + min(query0 + lane, last);
+        tileLse[lane] = lse[scalar];
+        tileDelta[lane] = delta[scalar];
+      }
+      workgroupBarrier();
+      for (var j = 0u; j < ${tile}u; j++) {
+        let query = query0 + j;
+        var s = vec4f(); var t = vec4f();
+        ${
+      repeat(quads, (q) =>
+        `let q${q} = tileQ[j * ${quads}u + ${q}u]; let g${q} = tileG[j * ${quads}u + ${q}u]; ` +
+        `s = fma(k${q}, q${q}, s); t = fma(v${q}, g${q}, t);`, "\n        ")
+    }
+        let p = select(0.0, exp(${total("s")} - tileLse[j]), query >= key && query < endOfRow);
+        let w = p * (${total("t")} - tileDelta[j]);
+        ${
+      repeat(quads, (q) =>
+        `dk${q} = fma(vec4f(w), q${q}, dk${q}); dv${q} = fma(vec4f(p), g${q}, dv${q});`, "\n        ")
+    }
+      }
+    }
+  }
+  if (key < u.tokens) {
+    let to = key * u.ld;
+    ${
+      repeat(quads, (q) =>
+        `dqkv[to + kColumn + ${q}u] = u.scale * dk${q}; dqkv[to + vColumn + ${q}u] = dv${q};`, "\n    ")
+    }
+  }`,
+  };
+}

@@ -1,0 +1,140 @@
+/**
+ * What the attention kernels share: sizes, where q, k and v lie in the fused tensor, and how keys reach the threads.
+ *
+ * Both profiles give a query (or, for the gradients of keys and values, a key) to one invocation, which holds its vectors in
+ * registers and walks over the other side. On the cpu profile the lanes of the one subgroup load a few rows together, every
+ * vec4 by one lane, and `subgroupBroadcast` hands the values round. On the gpu profile 64 threads stage a tile of rows in
+ * workgroup memory and all read the same row.
+ *
+ * @module
+ */
+import { padded, repeat } from "./kernel.ts";
+
+/** Size of an attention over packed tokens. */
+export interface AttentionShape {
+  tokens: number;
+  heads: number;
+  /** Key and value heads; head h uses ⌊h · kvHeads / heads⌋. */
+  kvHeads: number;
+  headDim: number;
+  /** Factor of the scores, usually 1/√headDim. */
+  scale: number;
+}
+
+/** Uniforms of every attention kernel over packed tokens. `ld` is in vec4s. */
+export const attentionUniforms: Record<string, "u32" | "f32"> = {
+  tokens: "u32",
+  heads: "u32",
+  kvHeads: "u32",
+  ld: "u32",
+  scale: "f32",
+};
+
+/** Values of {@linkcode attentionUniforms}. */
+export function attentionUniformValues({ tokens, heads, kvHeads, headDim, scale }: AttentionShape) {
+  return { tokens, heads, kvHeads, ld: (heads + 2 * kvHeads) * quadsOf(headDim), scale };
+}
+
+/** vec4s per head. */
+export function quadsOf(headDim: number): number {
+  return padded(headDim) / 4;
+}
+
+/** Score of a key that is not seen; below {@linkcode START} so that its weight is exactly zero from the first key on. */
+export const MASKED = "-2e30";
+
+/** Maximum before the first key. */
+export const START = "-1e30";
+
+export const COMPONENT = "xyzw";
+
+/** Vec4s of head `head` begin at these columns of a row of qkv. */
+export function headColumns(quads: number): string {
+  return `let kvHead = head * u.kvHeads / u.heads;
+  let qColumn = head * ${quads}u;
+  let kColumn = (u.heads + kvHead) * ${quads}u;
+  let vColumn = (u.heads + u.kvHeads + kvHead) * ${quads}u;`;
+}
+
+/**
+ * Rows that the lanes of a subgroup load together and broadcast. `count` rows of `quads` vec4s take `loads` loads per lane;
+ * vec4 number e of the block is loaded by lane e % lanes in load ⌊e / lanes⌋.
+ */
+export function sharedRows(lanes: number, count: number, quads: number) {
+  const loads = Math.ceil(count * quads / lanes);
+  return {
+    /** Statements before the loop: which row and column this lane loads. */
+    setup: repeat(
+      loads,
+      (i) =>
+        `let sharedRow${i} = (${i * lanes}u + lane) / ${quads}u; let sharedQuad${i} = (${
+          i * lanes
+        }u + lane) % ${quads}u;`,
+      "\n  ",
+    ),
+    /** Statements that load rows first … first + count − 1, none past `last`. */
+    load: (name: string, matrix: string, first: string, last: string, ld: string, column: string) =>
+      repeat(
+        loads,
+        (i) =>
+          `let ${name}${i} = ${matrix}[min(${first} + sharedRow${i}, ${last}) * ${ld} + ${column} + sharedQuad${i}];`,
+      ),
+    /** Expression of element `d` of row `row` of the block, the same in all lanes. */
+    value: (name: string, row: number, d: number) => {
+      const element = row * quads + (d >> 2);
+      return `subgroupBroadcast(${name}${Math.floor(element / lanes)}.${COMPONENT[d & 3]}, ${
+        element % lanes
+      }u)`;
+    },
+  };
+}
+
+/** Statements that hold a row's vector in scalars `name`0, `name`1, …; `suffix` is applied to each vec4. */
+export function loadScalars(
+  name: string,
+  matrix: string,
+  index: string,
+  headDim: number,
+  suffix = "",
+): string {
+  return repeat(quadsOf(headDim), (q) =>
+    `let ${name}q${q} = ${matrix}[${index} + ${q}u]${suffix}; ` +
+    repeat(Math.min(4, headDim - 4 * q), (c) =>
+      `let ${name}${4 * q + c} = ${name}q${q}.${COMPONENT[c]};`, " "));
+}
+
+/** Vec4 number `quad` of the scalars `name`0 … `name`(headDim − 1), with zeros in the padding. */
+export function gatherQuad(name: string, quad: number, headDim: number): string {
+  return `vec4f(${repeat(4, (c) => 4 * quad + c < headDim ? `${name}${4 * quad + c}` : "0.0", ", ")})`;
+}
+
+/** Invocations of a workgroup on the gpu profile. */
+export const GPU_THREADS = 64;
+
+/** Rows of `vectors` staged matrices that fit into 15 KiB of workgroup memory, a multiple of 8 and at most 32. */
+export function stagedRows(quads: number, vectors: number): number {
+  return Math.max(8, Math.min(32, Math.floor(15 * 64 / (quads * vectors) / 8) * 8));
+}
+
+/** Statements that stage `rows` rows from `first` on (none past `last`) in the workgroup array `tile`. */
+export function stageRows(
+  tile: string,
+  rows: number,
+  quads: number,
+  matrix: string,
+  first: string,
+  last: string,
+  ld: string,
+  column: string,
+): string {
+  return `for (var e = lane; e < ${rows * quads}u; e += ${GPU_THREADS}u) {
+      ${tile}[e] = ${matrix}[min(${first} + e / ${quads}u, ${last}) * ${ld} + ${column} + e % ${quads}u];
+    }`;
+}
+
+/** Rounded down to a multiple of 8, where documents may start. */
+export const alignedDown = (index: string) => `(${index} & 0xfffffff8u)`;
+
+/** Statements that define the query heads `firstHead` … `endHead` − 1 of the key and value head `kvHead`. */
+export const queryHeads = `let firstHead = (kvHead * u.heads + u.kvHeads - 1u) / u.kvHeads;
+  let endHead = ((kvHead + 1u) * u.heads + u.kvHeads - 1u) / u.kvHeads;`;

@@ -1,0 +1,119 @@
+/**
+ * The form of every kernel: WGSL text with named bindings, and a launch that fills those names.
+ *
+ * A kernel family (`kernels/matmul.ts`, …) exports functions that return {@linkcode Launch}es. A launch knows nothing of
+ * devices: `B` is whatever stands for a piece of GPU memory, a tape tensor while a step is recorded or a buffer window when
+ * a kernel is run alone. Bindings are matched by name, so no number is written in two places.
+ *
+ * All storage bindings are `read_write`: activations are packed into one arena, and WebGPU refuses one buffer bound
+ * read-only and read-write in the same dispatch.
+ *
+ * @module
+ */
+
+/** What the kernels must know of an adapter. */
+export interface Profile {
+  /** `cpu`: register tiles, one subgroup per workgroup, no barrier. `gpu`: workgroup tiles. */
+  kind: "cpu" | "gpu";
+  /** Lanes per subgroup; the same for every workgroup on the `cpu` profile, where it is asserted. */
+  lanes: number;
+}
+
+/** One compute shader. `name` is its identity: two kernels of one name have one text. */
+export interface Kernel {
+  name: string;
+  /** WGSL without `enable` directives. */
+  code: string;
+  /** Names of the storage buffers in binding order. */
+  storage: string[];
+  /** The bindings that the kernel writes, a subset of `storage`. */
+  writes: string[];
+  /** Names and types of the uniform struct's fields, in order; empty when there is none. */
+  uniforms: [string, "u32" | "f32"][];
+  /** Device features used by the text. */
+  needs: ("subgroups" | "shader-f16")[];
+}
+
+/** One dispatch of a kernel over buffers of type `B`. */
+export interface Launch<B> {
+  kernel: Kernel;
+  buffers: Record<string, B>;
+  uniforms: Record<string, number>;
+  /** Workgroups in x, y, z, each at most 65,535. */
+  grid: [number, number, number];
+}
+
+/** Parts of a kernel; see {@linkcode defineKernel}. */
+export interface KernelSpec {
+  name: string;
+  /** Binding name to element type, e.g. `{ x: "vec4f" }` for `var<storage, read_write> x: array<vec4f>`. */
+  storage: Record<string, string>;
+  writes: string[];
+  /** Fields of the uniform `u`, e.g. `{ rows: "u32" }`. */
+  uniforms?: Record<string, "u32" | "f32">;
+  needs?: ("subgroups" | "shader-f16")[];
+  /** Invocations per workgroup. */
+  workgroup: number;
+  /** Module-scope functions, constants and workgroup variables. */
+  module?: string;
+  /** Body of `main`. In scope: `group` (workgroup id, `vec3u`), `lane` (index in the workgroup), and `u`. */
+  body: string;
+}
+
+/** Assembles the WGSL of a kernel from its bindings and its body. */
+export function defineKernel(spec: KernelSpec): Kernel {
+  const uniforms = Object.entries(spec.uniforms ?? {});
+  const storage = Object.keys(spec.storage);
+  const lines = Object.entries(spec.storage).map(([name, type], index) =>
+    `@group(0) @binding(${index}) var<storage, read_write> ${name}: array<${type}>;`
+  );
+  if (uniforms.length > 0) {
+    lines.push(`struct Uniforms { ${uniforms.map(([name, type]) => `${name}: ${type}`).join(", ")} }`);
+    lines.push(`@group(0) @binding(${storage.length}) var<uniform> u: Uniforms;`);
+  }
+  if (spec.module) lines.push(spec.module);
+  lines.push(
+    `@compute @workgroup_size(${spec.workgroup})`,
+    `fn main(@builtin(workgroup_id) group: vec3u, @builtin(local_invocation_index) lane: u32) {`,
+    spec.body,
+    `}`,
+  );
+  return {
+    name: spec.name,
+    code: lines.join("\n"),
+    storage,
+    writes: spec.writes,
+    uniforms,
+    needs: spec.needs ?? [],
+  };
+}
+
+const kernels = new Map<string, Kernel>();
+
+/** The kernel called `name`, made by `spec` when it is asked for the first time. */
+export function cachedKernel(name: string, spec: () => Omit<KernelSpec, "name">): Kernel {
+  let kernel = kernels.get(name);
+  if (!kernel) kernels.set(name, kernel = defineKernel({ name, ...spec() }));
+  return kernel;
+}
+
+/** Most workgroups in one dimension of a dispatch. */
+export const MAX_GROUPS = 65535;
+
+/** A grid of at least `groups` workgroups; the kernel finds its own with {@linkcode LINEAR_GROUP}. */
+export function linearGrid(groups: number): [number, number, number] {
+  return groups <= MAX_GROUPS ? [groups, 1, 1] : [MAX_GROUPS, Math.ceil(groups / MAX_GROUPS), 1];
+}
+
+/** WGSL expression of the workgroup's index in a {@linkcode linearGrid}. */
+export const LINEAR_GROUP = `(group.y * ${MAX_GROUPS}u + group.x)`;
+
+/** `count` pieces of text: `repeat(2, (i) => "x" + i)` is `x0\nx1`. */
+export function repeat(count: number, piece: (index: number) => string, separator = "\n"): string {
+  return Array.from({ length: count }, (_, index) => piece(index)).join(separator);
+}
+
+/** Columns of a matrix as stored: the next multiple of four. */
+export function padded(columns: number): number {
+  return (columns + 3) & ~3;
+}

@@ -1,0 +1,118 @@
+/**
+ * Matrix products: C = scale · op(A) · op(B), the workhorse of every forward and backward pass.
+ *
+ *   nn: A [m, k], B [k, n]     activations times a matrix stored by input
+ *   nt: A [m, k], B [n, k]     activations times a weight stored [out, in]
+ *   tn: A [k, m], B [k, n]     gradient of a weight: sums over tokens
+ *
+ * Reads A and B; overwrites C [m, n], or adds to it when `accumulate`. The stores may also add `bias` [n] to every row and
+ * `residual` [m, n] (laid out as C). Any m, n and k; leading dimensions are multiples of 4. The padding columns of the
+ * inputs must be zero, those of C are written as zero; rows past the end of a matrix never enter a sum.
+ *
+ * Every element is one sum over k in increasing order, on every tile size, so the numbers of a row depend neither on the
+ * other rows nor on where it lies, and a row computed alone has the bits it has in a batch.
+ *
+ * The two ways of computing it are in `matmul_cpu.ts` and `matmul_gpu.ts`.
+ *
+ * @module
+ */
+import { type Kernel, type Launch, padded, type Profile } from "./kernel.ts";
+import { cpuMatmul, cpuTileRows } from "./matmul_cpu.ts";
+import { gpuMatmul, gpuTile } from "./matmul_gpu.ts";
+
+/** Which of the operands is stored transposed. */
+export type Trans = "nn" | "nt" | "tn";
+
+/** Size of a product; leading dimensions and strides count floats. */
+export interface MatmulShape {
+  trans: Trans;
+  m: number;
+  n: number;
+  k: number;
+  /** Distance between rows as stored; by default the number of columns rounded up to a multiple of 4. */
+  lda?: number;
+  ldb?: number;
+  ldc?: number;
+  /** C += instead of C =. */
+  accumulate?: boolean;
+  scale?: number;
+  /** `count` products of one shape; strides are multiples of 4, and 0 shares an operand. */
+  batch?: { count: number; strideA: number; strideB: number; strideC: number };
+}
+
+/** What distinguishes the kernels of one tile: everything else is a uniform. */
+export interface MatmulVariant {
+  trans: Trans;
+  /** k is not a multiple of 4 and the operand stored by k has rows past its end to mask. */
+  tail: boolean;
+  bias: boolean;
+  residual: boolean;
+  accumulate: boolean;
+}
+
+/** C = scale · op(A) · op(B) (+ bias) (+ residual) (+ C). */
+export function matmul<B>(
+  profile: Profile,
+  buffers: { a: B; b: B; c: B; bias?: B; residual?: B },
+  shape: MatmulShape,
+): Launch<B> {
+  const { trans, m, n, k, accumulate = false, scale = 1, batch } = shape;
+  const lda = shape.lda ?? padded(trans === "tn" ? m : k);
+  const ldb = shape.ldb ?? padded(trans === "nt" ? k : n);
+  const ldc = shape.ldc ?? padded(n);
+  const strides = [batch?.strideA ?? 0, batch?.strideB ?? 0, batch?.strideC ?? 0];
+  for (const distance of [lda, ldb, ldc, ...strides]) {
+    if (distance % 4) {
+      throw new Error(
+        `A matmul got a leading dimension or stride of ${distance} floats; expected a multiple of 4.`,
+      );
+    }
+  }
+  const { a, b, c, bias, residual } = buffers;
+  const variant: MatmulVariant = {
+    trans,
+    tail: trans !== "nt" && k % 4 !== 0,
+    bias: bias !== undefined,
+    residual: residual !== undefined,
+    accumulate,
+  };
+  const [kernel, rows, columns] = chooseKernel(profile, variant, m, n);
+  return {
+    kernel,
+    buffers: {
+      a,
+      b,
+      c,
+      ...(bias !== undefined ? { bias } : {}),
+      ...(residual !== undefined ? { residual } : {}),
+    },
+    uniforms: {
+      m,
+      n,
+      k,
+      lda: lda / 4,
+      ldb: ldb / 4,
+      ldc: ldc / 4,
+      strideA: strides[0] / 4,
+      strideB: strides[1] / 4,
+      strideC: strides[2] / 4,
+      scale,
+    },
+    grid: [Math.ceil(n / columns), Math.ceil(m / rows), batch?.count ?? 1],
+  };
+}
+
+/** The kernel and the rows and columns of C that one of its workgroups makes. */
+function chooseKernel(
+  profile: Profile,
+  variant: MatmulVariant,
+  m: number,
+  n: number,
+): [kernel: Kernel, rows: number, columns: number] {
+  if (profile.kind === "cpu") {
+    const rows = cpuTileRows(m);
+    return [cpuMatmul(profile.lanes, rows, variant), rows, 4 * profile.lanes];
+  }
+  const tile = gpuTile(m, n);
+  return [gpuMatmul(tile, variant), tile, tile];
+}

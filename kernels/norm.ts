@@ -1,0 +1,129 @@
+/**
+ * RMSNorm (arXiv 1910.07467) and LayerNorm (arXiv 1607.06450) over the rows of a matrix.
+ *
+ *   rms:   y = x · r · w            r = 1/√(mean(x²) + eps)
+ *   layer: y = (x − μ) · r · w + b  r = 1/√(var(x) + eps)
+ *
+ * Forward reads x [rows, cols] and w [cols], overwrites y and `stats` (r; for layer also μ, in [2, rows]).
+ * Backward reads x, w, stats, dy and overwrites dx, or adds to it. The gradients of w and b are column sums
+ * (`kernels/column_sums.ts`).
+ *
+ * @module
+ */
+import { cachedKernel, type Launch, padded, type Profile } from "./kernel.ts";
+import { rowLayout } from "./rows.ts";
+
+/** Which normalisation. */
+export type NormKind = "rms" | "layer";
+
+/** Size of a norm. */
+export interface NormShape {
+  kind: NormKind;
+  rows: number;
+  cols: number;
+  eps: number;
+}
+
+/** y = norm(x). `stats` has rows floats (rms) or 2·rows (layer: r, then μ). `b` only for layer. */
+export function norm<B>(
+  profile: Profile,
+  buffers: { x: B; w: B; b?: B; y: B; stats: B },
+  { kind, rows, cols, eps }: NormShape,
+): Launch<B> {
+  const layout = rowLayout(profile);
+  const kernel = cachedKernel(`norm_${kind}_${profile.kind}`, () => ({
+    storage: {
+      x: "vec4f",
+      w: "vec4f",
+      ...(kind === "layer" ? { b: "vec4f" } : {}),
+      y: "vec4f",
+      stats: "f32",
+    },
+    writes: ["y", "stats"],
+    uniforms: { rows: "u32", cols: "u32", quads: "u32", eps: "f32" },
+    workgroup: layout.workgroup,
+    module: layout.module,
+    body: `
+  let row = ${layout.row};
+  if (row >= u.rows) { return; }
+  let base = row * u.quads;
+  let count = f32(u.cols);
+  ${
+      kind === "rms" ? "let mean = 0.0;" : `var total = vec4f();
+  for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) { total += x[base + i]; }
+  ${layout.sum("totalSum", "total.x + total.y + total.z + total.w")}
+  let mean = totalSum / count;`
+    }
+  var squares = vec4f();
+  for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
+    let d = x[base + i] - mean;
+    squares = fma(d, d, squares);
+  }
+  ${layout.sum("squareSum", "squares.x + squares.y + squares.z + squares.w")}
+  let beyond = f32(4u * u.quads - u.cols) * mean * mean;
+  let r = inverseSqrt((squareSum - beyond) / count + u.eps);
+  if (${layout.leader}) {
+    stats[row] = r;
+    ${kind === "layer" ? "stats[u.rows + row] = mean;" : ""}
+  }
+  for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
+    y[base + i] = (x[base + i] - mean) * r * w[i]${kind === "layer" ? " + b[i]" : ""};
+  }`,
+  }));
+  return {
+    kernel,
+    buffers: buffers as unknown as Record<string, B>,
+    uniforms: { rows, cols, quads: padded(cols) / 4, eps },
+    grid: layout.grid(rows),
+  };
+}
+
+/** dx = dL/dx, or += when `accumulate`. */
+export function normBackward<B>(
+  profile: Profile,
+  buffers: { x: B; w: B; stats: B; dy: B; dx: B },
+  { kind, rows, cols }: NormShape,
+  accumulate: boolean,
+): Launch<B> {
+  const layout = rowLayout(profile);
+  const kernel = cachedKernel(`norm_backward_${kind}${accumulate ? "_add" : ""}_${profile.kind}`, () => ({
+    storage: { x: "vec4f", w: "vec4f", stats: "f32", dy: "vec4f", dx: "vec4f" },
+    writes: ["dx"],
+    uniforms: { rows: "u32", cols: "u32", quads: "u32" },
+    workgroup: layout.workgroup,
+    module: layout.module,
+    body: `
+  let row = ${layout.row};
+  if (row >= u.rows) { return; }
+  let base = row * u.quads;
+  let r = stats[row];
+  let mean = ${kind === "layer" ? "stats[u.rows + row]" : "0.0"};
+  var along = vec4f();
+  ${kind === "layer" ? "var plain = vec4f();" : ""}
+  for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
+    let g = dy[base + i] * w[i];
+    along = fma(g, (x[base + i] - mean) * r, along);
+    ${kind === "layer" ? "plain += g;" : ""}
+  }
+  ${layout.sum("alongSum", "along.x + along.y + along.z + along.w")}
+  let a = alongSum / f32(u.cols);
+  ${
+      kind === "layer"
+        ? `${layout.sum("plainSum", "plain.x + plain.y + plain.z + plain.w")}
+  let p = plainSum / f32(u.cols);`
+        : ""
+    }
+  for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
+    let xhat = (x[base + i] - mean) * r;
+    var d = r * (dy[base + i] * w[i] - xhat * a${kind === "layer" ? " - p" : ""});
+    ${kind === "layer" ? "d = select(vec4f(), d, vec4u(4u * i) + vec4u(0, 1, 2, 3) < vec4u(u.cols));" : ""}
+    dx[base + i] = ${accumulate ? "dx[base + i] + d" : "d"};
+  }`,
+  }));
+  return {
+    kernel,
+    buffers,
+    uniforms: { rows, cols, quads: padded(cols) / 4 },
+    grid: layout.grid(rows),
+  };
+}

@@ -1,0 +1,240 @@
+/**
+ * The GPU: adapter, device, pipelines, errors.
+ *
+ * WebGPU in Deno swallows validation errors when nobody listens and loses a device without a word, so everything here
+ * turns them into exceptions that name the kernel.
+ *
+ * @module
+ */
+import type { Kernel, Profile } from "../../kernels/kernel.ts";
+import { openReadback, type Readback } from "./readback.ts";
+
+/** A piece of a GPU buffer. `offset` and `size` are in bytes. */
+export interface GpuWindow {
+  buffer: GPUBuffer;
+  offset: number;
+  size: number;
+}
+
+/** A compiled kernel. */
+export interface Pipeline {
+  pipeline: GPUComputePipeline;
+  layout: GPUBindGroupLayout;
+}
+
+/** What {@linkcode openGpu} found out about the adapter. */
+export interface GpuInfo {
+  /** The adapter's own description, e.g. `llvmpipe (LLVM 15.0.6, 256 bits)`. */
+  name: string;
+  vendor: string;
+  /** True for a software adapter. */
+  software: boolean;
+  subgroupMinSize: number;
+  subgroupMaxSize: number;
+  features: string[];
+}
+
+/** An open device. Everything that runs on the GPU takes one. */
+export interface Gpu {
+  device: GPUDevice;
+  info: GpuInfo;
+  profile: Profile;
+  /** Largest binding in bytes. */
+  maxBinding: number;
+  /** Alignment of binding offsets in bytes. */
+  alignment: number;
+  /** The kernel, compiled when it is asked for the first time. */
+  pipeline(kernel: Kernel): Pipeline;
+  /** Pipelines compiled so far, and the milliseconds that took. */
+  compiled(): { count: number; milliseconds: number };
+  readback: Readback;
+  /** Throws the first error that the GPU reported since it was opened. */
+  check(): void;
+  /**
+   * Runs commands whose validation errors must not be missed: errors outside reach the host only when it is idle. They
+   * are thrown by the next {@linkcode Gpu.check} after an await.
+   */
+  guard<T>(what: string, commands: () => T): T;
+  close(): void;
+}
+
+/** Options of {@linkcode openGpu}. */
+export interface OpenGpuOptions {
+  /** Forces a profile; by default `cpu` on a software adapter with fixed subgroups, `gpu` elsewhere. */
+  profile?: "cpu" | "gpu";
+}
+
+/** Features asked for where the adapter has them. Deno accepts `subgroups` although it does not list it. */
+const WANTED = ["subgroups", "shader-f16", "timestamp-query"] as const;
+
+const LIMITS = [
+  "maxStorageBufferBindingSize",
+  "maxBufferSize",
+  "maxComputeWorkgroupStorageSize",
+  "maxComputeInvocationsPerWorkgroup",
+  "maxComputeWorkgroupSizeX",
+  "maxStorageBuffersPerShaderStage",
+] as const;
+
+/**
+ * Opens the GPU.
+ *
+ * @throws {Error} when there is no adapter, with what to do about it.
+ */
+export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
+  const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
+  if (!adapter) throw new Error(NO_ADAPTER);
+  const device = await requestDevice(adapter);
+  const info = describe(adapter, device);
+  const profile = chooseProfile(info, device, options.profile);
+
+  let failure: Error | undefined;
+  const refused = (what: string, error: GPUError) => {
+    failure ??= new Error(`The GPU refused ${what}: ${error.message.trim().slice(0, 2000)}`);
+  };
+  device.addEventListener("uncapturederror", (event) => {
+    refused("a command", (event as GPUUncapturedErrorEvent).error);
+    event.preventDefault();
+  });
+  const guard = <T>(what: string, commands: () => T): T => {
+    device.pushErrorScope("validation");
+    try {
+      return commands();
+    } finally {
+      device.popErrorScope().then((error) => error && refused(what, error));
+    }
+  };
+  let closed = false;
+  device.lost.then((lost) => {
+    if (!closed) {
+      failure ??= new Error(
+        `The GPU was lost (${lost.message || lost.reason}). Run the command again with --resume.`,
+      );
+    }
+  });
+  const check = () => {
+    if (failure) throw failure;
+  };
+
+  const subgroupsDirective = device.features.has("subgroups" as GPUFeatureName) &&
+    await accepts(device, "enable subgroups;\n@compute @workgroup_size(1) fn main() {}");
+  const layouts = new Map<string, { layout: GPUBindGroupLayout; pipelineLayout: GPUPipelineLayout }>();
+  const pipelines = new Map<string, Pipeline>();
+  let milliseconds = 0;
+
+  function layoutOf(kernel: Kernel) {
+    const key = `${kernel.storage.length} ${kernel.uniforms.length}`;
+    let found = layouts.get(key);
+    if (!found) {
+      const entries: GPUBindGroupLayoutEntry[] = kernel.storage.map((_, binding) => ({
+        binding,
+        visibility: GPUShaderStage.COMPUTE,
+        buffer: { type: "storage" },
+      }));
+      if (kernel.uniforms.length) {
+        entries.push({
+          binding: entries.length,
+          visibility: GPUShaderStage.COMPUTE,
+          buffer: { type: "uniform" },
+        });
+      }
+      const layout = device.createBindGroupLayout({ entries });
+      found = { layout, pipelineLayout: device.createPipelineLayout({ bindGroupLayouts: [layout] }) };
+      layouts.set(key, found);
+    }
+    return found;
+  }
+
+  function pipeline(kernel: Kernel): Pipeline {
+    let found = pipelines.get(kernel.name);
+    if (found) return found;
+    for (const need of kernel.needs) {
+      if (!device.features.has(need as GPUFeatureName)) {
+        throw new Error(`Kernel ${kernel.name} needs the feature ${need}, which ${info.name} does not have.`);
+      }
+    }
+    const started = performance.now();
+    const enables = kernel.needs.filter((need) => need !== "subgroups" || subgroupsDirective);
+    const code = enables.map((need) => `enable ${need === "shader-f16" ? "f16" : need};`).join(" ") + "\n" +
+      kernel.code;
+    const { layout, pipelineLayout } = layoutOf(kernel);
+    found = guard(`kernel ${kernel.name}`, () => {
+      const module = device.createShaderModule({ label: kernel.name, code });
+      const compute = { module, entryPoint: "main" };
+      return {
+        layout,
+        pipeline: device.createComputePipeline({ label: kernel.name, layout: pipelineLayout, compute }),
+      };
+    });
+    pipelines.set(kernel.name, found);
+    milliseconds += performance.now() - started;
+    return found;
+  }
+
+  const readback = await openReadback(device, check);
+  return {
+    device,
+    info,
+    profile,
+    maxBinding: device.limits.maxStorageBufferBindingSize,
+    alignment: Math.max(256, device.limits.minStorageBufferOffsetAlignment),
+    pipeline,
+    guard,
+    compiled: () => ({ count: pipelines.size, milliseconds }),
+    readback,
+    check,
+    close() {
+      closed = true;
+      device.destroy();
+    },
+  };
+}
+
+const NO_ADAPTER = `No GPU was found. keel needs a Vulkan, Metal or DirectX 12 driver that WebGPU can use.
+On Linux: install your GPU's Vulkan driver, or Mesa's software driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1).
+The launcher ./keel does this where it may. \`keel doctor\` says what is missing.`;
+
+async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
+  const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
+  // A feature that the adapter does not have makes the request fail, so each is tried on its own first.
+  let features: GPUFeatureName[] = [...WANTED] as GPUFeatureName[];
+  for (;;) {
+    try {
+      return await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
+    } catch (error) {
+      if (features.length === 0) throw error;
+      features = features.slice(0, -1);
+    }
+  }
+}
+
+function describe(adapter: GPUAdapter, device: GPUDevice): GpuInfo {
+  const info = adapter.info as GPUAdapterInfo & { subgroupMinSize?: number; subgroupMaxSize?: number };
+  return {
+    name: info.description || info.device || "unknown adapter",
+    vendor: info.vendor,
+    software: (info as { isFallbackAdapter?: boolean }).isFallbackAdapter === true,
+    subgroupMinSize: info.subgroupMinSize ?? 0,
+    subgroupMaxSize: info.subgroupMaxSize ?? 0,
+    features: [...device.features].map(String).sort(),
+  };
+}
+
+function chooseProfile(info: GpuInfo, device: GPUDevice, forced?: "cpu" | "gpu"): Profile {
+  const lanes = info.subgroupMinSize;
+  const fixed = device.features.has("subgroups" as GPUFeatureName) && lanes > 0 &&
+    lanes === info.subgroupMaxSize;
+  const kind = forced ?? (info.software && fixed ? "cpu" : "gpu");
+  if (kind === "cpu" && !fixed) {
+    throw new Error(
+      `The cpu profile needs subgroups of one fixed size; ${info.name} reports ${lanes} to ${info.subgroupMaxSize}.`,
+    );
+  }
+  return { kind, lanes: fixed ? lanes : 0 };
+}
+
+async function accepts(device: GPUDevice, code: string): Promise<boolean> {
+  device.pushErrorScope("validation");
+  device.createShaderModule({ code });
+  return await device.popErrorScope() === null;
+}

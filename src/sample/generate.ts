@@ -1,0 +1,286 @@
+/**
+ * Generation with a key/value cache: one prefill over the packed prompts, then decoding steps whose tokens, positions and
+ * stop flags stay on the GPU. The host looks at the stop flags once every few steps.
+ *
+ * @module
+ */
+import { attentionDecode, cacheAppend, cacheFill } from "../../kernels/attention_decode.ts";
+import { padded } from "../../kernels/kernel.ts";
+import { matmul } from "../../kernels/matmul.ts";
+import { sampleTokens, type Sampling } from "../../kernels/sample.ts";
+import { bucket, packBatch } from "../data/batches.ts";
+import { allocate, write } from "../gpu/buffers.ts";
+import type { GpuWindow } from "../gpu/device.ts";
+import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
+import { attention } from "../tape/ops/block.ts";
+import { gather } from "../tape/ops/reduce.ts";
+import { compile, type Plan, type Workspace } from "../tape/plan.ts";
+import { Tape, type Tensor } from "../tape/tape.ts";
+
+/** How to generate. */
+export interface GenerateOptions extends Sampling {
+  maxNewTokens: number;
+  /** Key of the random numbers; with each row's sample number it determines every draw. */
+  seed: number;
+  stream: number;
+}
+
+/** A prompt and how many samples of it are wanted; `samples` are their numbers, which key the random numbers. */
+export interface Prompt {
+  ids: number[];
+  samples: number[];
+}
+
+/** One sampled continuation. */
+export interface Completion {
+  /** Tokens drawn, the stop token included. */
+  ids: number[];
+  /** Log-probability of each under the distribution at this temperature. */
+  logprobs: number[];
+  finishReason: "stop" | "length";
+}
+
+/** Generates with one model; caches and plans are kept between calls. */
+export interface Generator {
+  /** Completions in the order of the prompts and their samples. */
+  generate(prompts: Prompt[], options: GenerateOptions): Promise<Completion[]>;
+}
+
+/** Decoding steps between two looks at the stop flags. */
+const STEPS_PER_LOOK = 8;
+
+/** Most rows decoded at once. */
+const MOST_ROWS = 256;
+
+interface State {
+  rows: number;
+  capacity: number;
+  most: number;
+  keys: GpuWindow[];
+  values: GpuWindow[];
+  tokens: GpuWindow;
+  positions: GpuWindow;
+  counts: GpuWindow;
+  done: GpuWindow;
+  samples: GpuWindow;
+  random: GpuWindow;
+  out: GpuWindow;
+  logprobs: GpuWindow;
+  decode: Map<string, Plan>;
+  prefill: Map<string, Plan>;
+}
+
+/** A generator for `model`. */
+export function openGenerator(workspace: Workspace, model: Model): Generator {
+  const { gpu } = workspace;
+  const { config } = model;
+  const states = new Map<string, State>();
+
+  function stateOf(rows: number, capacity: number, most: number): State {
+    const key = `${rows} ${capacity} ${most}`;
+    let state = states.get(key);
+    if (state) return state;
+    const cacheBytes = rows * capacity * config.kvHeads * padded(config.headDim) * 4;
+    const caches = (label: string) =>
+      Array.from({ length: config.layers }, () => allocate(gpu, cacheBytes, label));
+    const words = (count: number, label: string) => allocate(gpu, count * 4, label);
+    state = {
+      rows,
+      capacity,
+      most,
+      keys: caches("key cache"),
+      values: caches("value cache"),
+      tokens: words(rows, "tokens"),
+      positions: words(rows, "positions"),
+      counts: words(rows, "counts"),
+      done: words(rows, "done"),
+      samples: words(rows, "samples"),
+      random: words(2, "random key"),
+      out: words(rows * most, "generated tokens"),
+      logprobs: words(rows * most, "generated logprobs"),
+      decode: new Map(),
+      prefill: new Map(),
+    };
+    states.set(key, state);
+    return state;
+  }
+
+  /** Logits of `hidden` [rows, width], then one token per row. */
+  function draw(tape: Tape, state: State, hidden: Tensor, sampling: Sampling): void {
+    const { rows, most } = state;
+    const logits = tape.tensor("logits", [rows, config.vocabSize]);
+    const shape = { trans: "nt" as const, m: rows, n: config.vocabSize, k: config.hiddenSize };
+    tape.push(matmul(tape.profile, { a: hidden, b: headTensor(tape, model, true), c: logits }, shape));
+    const at = (name: "tokens" | "positions" | "counts" | "done" | "samples") =>
+      tape.external(name, [rows], state[name]);
+    tape.push(
+      sampleTokens(
+        tape.profile,
+        {
+          logits,
+          tokens: at("tokens"),
+          positions: at("positions"),
+          counts: at("counts"),
+          done: at("done"),
+          samples: at("samples"),
+          random: tape.external("random", [2], state.random),
+          out: tape.external("out", [rows * most], state.out),
+          logprobs: tape.external("logprobs", [rows * most], state.logprobs),
+        },
+        { rows, vocab: config.vocabSize, most },
+        sampling,
+      ),
+    );
+  }
+
+  const heads = { heads: config.heads, kvHeads: config.kvHeads, headDim: config.headDim };
+  const cacheTensors = (tape: Tape, state: State, layer: number) => {
+    const shape = [state.rows * state.capacity, config.kvHeads * padded(config.headDim)];
+    return {
+      keys: tape.external("keys", shape, state.keys[layer]),
+      values: tape.external("values", shape, state.values[layer]),
+    };
+  };
+
+  function prefillPlan(state: State, tokens: number, longest: number, sampling: Sampling): Plan {
+    const tape = new Tape(gpu.profile);
+    const batch = batchInputs(tape, tokens);
+    const { rows, capacity } = state;
+    const index = (name: string) => tape.input(name, [rows], "u32");
+    const first = index("first"), lengths = index("lengths");
+    const hidden = decoder(tape, model, batch, {
+      frozen: true,
+      attend(layer, qkv) {
+        const shape = { rows, maxLength: longest, capacity, ...heads };
+        tape.push(
+          cacheFill(tape.profile, { qkv, first, lengths, ...cacheTensors(tape, state, layer) }, shape),
+        );
+        return attention(tape, qkv, batch.starts, batch.ends, heads);
+      },
+    });
+    draw(tape, state, gather(tape, hidden, index("last")), sampling);
+    return compile(workspace, tape);
+  }
+
+  function decodePlan(state: State, sampling: Sampling): Plan {
+    const tape = new Tape(gpu.profile);
+    const { rows, capacity } = state;
+    const ids = tape.external("tokens", [rows], state.tokens);
+    const positions = tape.external("positions", [rows], state.positions);
+    const hidden = decoder(tape, model, { ids, positions }, {
+      frozen: true,
+      attend(layer, qkv) {
+        const caches = cacheTensors(tape, state, layer);
+        const shape = { rows, capacity, ...heads };
+        const out = tape.tensor("attention", [rows, config.heads * padded(config.headDim)]);
+        tape.push(
+          cacheAppend(tape.profile, { qkv, lengths: positions, ...caches }, shape),
+          attentionDecode(
+            tape.profile,
+            { qkv, lengths: positions, ...caches, out },
+            { ...shape, scale: 1 / Math.sqrt(config.headDim) },
+          ),
+        );
+        return out;
+      },
+    });
+    draw(tape, state, hidden, sampling);
+    return compile(workspace, tape);
+  }
+
+  async function generateRows(prompts: Prompt[], options: GenerateOptions): Promise<Completion[]> {
+    const { maxNewTokens: most, seed, stream } = options;
+    const samples = prompts.flatMap((prompt) => prompt.samples);
+    const rowPrompt = prompts.flatMap((prompt, i) => prompt.samples.map(() => i));
+    const longest = Math.max(...prompts.map((prompt) => prompt.ids.length));
+    if (longest + most > config.maxPositions) {
+      throw new Error(
+        `A prompt of ${longest} tokens with ${most} new ones is longer than the model's ${config.maxPositions} positions. Use shorter prompts or fewer new tokens.`,
+      );
+    }
+    const rows = Math.ceil(samples.length / 8) * 8;
+    const capacity = Math.ceil((longest + most) / 32) * 32;
+    const state = stateOf(rows, capacity, most);
+    const packed = packBatch(prompts.map((prompt) => prompt.ids), bucket);
+
+    const perRow = (value: (row: number) => number, filler: number) =>
+      Uint32Array.from({ length: rows }, (_, row) => row < samples.length ? value(row) : filler);
+    const lengths = perRow((row) => prompts[rowPrompt[row]].ids.length, 1);
+    const first = perRow((row) => packed.first[rowPrompt[row]], 0);
+    write(gpu, state.positions, lengths.map((n) => n - 1));
+    write(gpu, state.counts, new Uint32Array(rows));
+    write(gpu, state.done, perRow(() => 0, 1));
+    write(gpu, state.samples, perRow((row) => samples[row], 0));
+    write(gpu, state.random, new Uint32Array([seed >>> 0, stream >>> 0]));
+
+    const sampling = samplingKey(options);
+    const longestBucket = Math.ceil(longest / 32) * 32;
+    const prefillKey = `${packed.tokens} ${longestBucket} ${sampling}`;
+    let prefill = state.prefill.get(prefillKey);
+    if (!prefill) {
+      prefill = prefillPlan(state, packed.tokens, Math.min(longestBucket, capacity), options);
+      state.prefill.set(prefillKey, prefill);
+    }
+    prefill.submit({
+      ids: packed.ids,
+      positions: packed.positions,
+      starts: packed.starts,
+      ends: packed.ends,
+      first,
+      lengths,
+      last: first.map((start, row) => start + lengths[row] - 1),
+    });
+
+    let decode = state.decode.get(sampling);
+    if (!decode) state.decode.set(sampling, decode = decodePlan(state, options));
+    for (let drawn = 1; drawn < most; drawn += STEPS_PER_LOOK) {
+      decode.submit({}, Math.min(STEPS_PER_LOOK, most - drawn));
+      const [done] = await gpu.readback.read([state.done]);
+      if (new Uint32Array(done.buffer).subarray(0, rows).every((flag) => flag !== 0)) break;
+    }
+
+    const [counts, out, logprobs] = await gpu.readback.read([state.counts, state.out, state.logprobs]);
+    const count = new Uint32Array(counts.buffer), ids = new Uint32Array(out.buffer);
+    const lps = new Float32Array(logprobs.buffer);
+    return samples.map((_, row): Completion => {
+      const range = [row * most, row * most + count[row]] as const;
+      const drawn = Array.from(ids.subarray(...range));
+      return {
+        ids: drawn,
+        logprobs: Array.from(lps.subarray(...range)),
+        finishReason: options.stopIds.includes(drawn[drawn.length - 1]) ? "stop" : "length",
+      };
+    });
+  }
+
+  return {
+    async generate(prompts, options) {
+      const out: Completion[] = [];
+      for (const group of groups(prompts)) out.push(...await generateRows(group, options));
+      return out;
+    },
+  };
+}
+
+function samplingKey({ temperature, topK, topP, stopIds }: Sampling): string {
+  return [temperature, topK, topP, ...stopIds].join(" ");
+}
+
+/** Splits prompts into groups of at most MOST_ROWS samples, in order. */
+function groups(prompts: Prompt[]): Prompt[][] {
+  const out: Prompt[][] = [];
+  let rows = MOST_ROWS;
+  for (const prompt of prompts) {
+    for (let at = 0; at < prompt.samples.length;) {
+      if (rows >= MOST_ROWS) {
+        out.push([]);
+        rows = 0;
+      }
+      const part = prompt.samples.slice(at, at + MOST_ROWS - rows);
+      out[out.length - 1].push({ ids: prompt.ids, samples: part });
+      rows += part.length;
+      at += part.length;
+    }
+  }
+  return out;
+}

@@ -1,0 +1,145 @@
+/**
+ * Log-probabilities of given tokens, fused with the output head in chunks of tokens: the logits [tokens, vocab] never exist
+ * whole. The backward pass computes each chunk's logits again (as in arXiv 2410.10989).
+ *
+ * @module
+ */
+import { fill } from "../../../kernels/elementwise.ts";
+import { klBackward, klForward, logProbBackward, logProbForward } from "../../../kernels/log_prob.ts";
+import { matmul } from "../../../kernels/matmul.ts";
+import { padded } from "../../../kernels/kernel.ts";
+import { physicalSize, type Tape, type Tensor } from "../tape.ts";
+
+/** Floats of logits in one chunk: what stays in a CPU's cache, or keeps a GPU busy. */
+const CHUNK_FLOATS = { cpu: 1 << 18, gpu: 1 << 24 };
+
+/** Per-token results of {@linkcode logProb}, each [tokens]. */
+export interface LogProb {
+  /** ln p(target). */
+  logprob: Tensor;
+  /** Entropy of the next-token distribution in nats. */
+  entropy: Tensor;
+  /** ln Σ exp(logit / T). */
+  lse: Tensor;
+}
+
+interface Chunk {
+  first: number;
+  rows: number;
+}
+
+function chunks(tape: Tape, tokens: number, vocab: number): Chunk[] {
+  const most = Math.max(32, Math.floor(CHUNK_FLOATS[tape.profile.kind] / padded(vocab) / 32) * 32);
+  const count = Math.ceil(tokens / most);
+  const each = Math.ceil(tokens / count / 32) * 32;
+  const out: Chunk[] = [];
+  for (let first = 0; first < tokens; first += each) {
+    out.push({ first, rows: Math.min(each, tokens - first) });
+  }
+  return out;
+}
+
+/** Log-probability of targets[t] after hidden[t] [tokens, width] under softmax(hidden · headᵀ / temperature). */
+export function logProb(
+  tape: Tape,
+  hidden: Tensor,
+  head: Tensor,
+  targets: Tensor,
+  temperature = 1,
+): LogProb {
+  const [tokens, width] = hidden.shape, [vocab] = head.shape;
+  const [logprob, entropy, lse] = ["logprob", "entropy", "lse"].map((label) => tape.tensor(label, [tokens]));
+  const invTemperature = 1 / temperature;
+  const parts = chunks(tape, tokens, vocab);
+  const logitsOf = ({ first, rows }: Chunk) => {
+    const logits = tape.tensor("logits", [rows, vocab]);
+    const a = tape.rows(hidden, first, rows);
+    tape.push(matmul(tape.profile, { a, b: head, c: logits }, { trans: "nt", m: rows, n: vocab, k: width }));
+    return logits;
+  };
+  for (const chunk of parts) {
+    const logits = logitsOf(chunk);
+    const shape = { rows: chunk.rows, vocab, first: chunk.first, invTemperature };
+    tape.push(logProbForward(tape.profile, { logits, targets, logprob, entropy, lse }, shape));
+  }
+  tape.recordAll("log_prob", [logprob, entropy], [hidden, head], (dlogprobGiven, dentropyGiven) => {
+    const zeros = () => {
+      const t = tape.tensor("zeros", [tokens]);
+      tape.push(fill(tape.profile, t, physicalSize(t.shape), 0));
+      return t;
+    };
+    const dlogprob = dlogprobGiven ?? zeros(), dentropy = dentropyGiven ?? zeros();
+    headBackward(tape, hidden, head, parts, (chunk) => {
+      const logits = logitsOf(chunk);
+      const shape = { rows: chunk.rows, vocab, first: chunk.first, invTemperature };
+      tape.push(logProbBackward(tape.profile, { logits, targets, lse, entropy, dlogprob, dentropy }, shape));
+      return logits;
+    });
+  });
+  return { logprob, entropy, lse };
+}
+
+/** Gradients of hidden and head, chunk by chunk, from the gradients of the logits that `dlogitsOf` makes. */
+function headBackward(
+  tape: Tape,
+  hidden: Tensor,
+  head: Tensor,
+  parts: Chunk[],
+  dlogitsOf: (chunk: Chunk) => Tensor,
+): void {
+  const [, width] = hidden.shape, [vocab] = head.shape;
+  const emit = (dx?: Tensor, known = false) => {
+    for (const chunk of parts) {
+      const { first, rows } = chunk;
+      const a = dlogitsOf(chunk), b = tape.rows(hidden, first, rows);
+      tape.contribute(
+        head,
+        (c, accumulate) =>
+          tape.push(
+            matmul(tape.profile, { a, b, c }, { trans: "tn", m: vocab, n: width, k: rows, accumulate }),
+          ),
+      );
+      if (!dx) continue;
+      const c = tape.rows(dx, first, rows);
+      const shape = { trans: "nn" as const, m: rows, n: width, k: vocab, accumulate: known };
+      tape.push(matmul(tape.profile, { a, b: head, c }, shape));
+    }
+  };
+  if (hidden.differentiable) tape.contribute(hidden, emit);
+  else emit();
+}
+
+/** Exact KL(P‖Q) per token [tokens] over the whole vocabulary, P from `hidden` and `head`, Q (a constant) from the others. */
+export function exactKl(
+  tape: Tape,
+  p: { hidden: Tensor; head: Tensor; lse: Tensor },
+  q: { hidden: Tensor; head: Tensor; lse: Tensor },
+  temperature = 1,
+): Tensor {
+  const [tokens, width] = p.hidden.shape, [vocab] = p.head.shape;
+  const kl = tape.tensor("kl", [tokens]);
+  const parts = chunks(tape, tokens, vocab);
+  const logitsOf = (side: typeof p, { first, rows }: Chunk) => {
+    const logits = tape.tensor("logits", [rows, vocab]);
+    const a = tape.rows(side.hidden, first, rows);
+    tape.push(
+      matmul(tape.profile, { a, b: side.head, c: logits }, { trans: "nt", m: rows, n: vocab, k: width }),
+    );
+    return logits;
+  };
+  const shapeOf = ({ first, rows }: Chunk) => ({ rows, vocab, first, invTemperature: 1 / temperature });
+  const lses = { lseP: p.lse, lseQ: q.lse };
+  for (const chunk of parts) {
+    const buffers = { p: logitsOf(p, chunk), q: logitsOf(q, chunk), ...lses, kl };
+    tape.push(klForward(tape.profile, buffers, shapeOf(chunk)));
+  }
+  tape.record("kl", kl, [p.hidden, p.head], (dkl) => {
+    headBackward(tape, p.hidden, p.head, parts, (chunk) => {
+      const logits = logitsOf(p, chunk);
+      const buffers = { p: logits, q: logitsOf(q, chunk), ...lses, kl, dkl };
+      tape.push(klBackward(tape.profile, buffers, shapeOf(chunk)));
+      return logits;
+    });
+  });
+  return kl;
+}

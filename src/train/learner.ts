@@ -1,0 +1,66 @@
+/**
+ * A model that is being trained: its optimiser, its state on disk, and what happens when a gradient is not finite.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/device.ts";
+import { readFloats, write } from "../gpu/buffers.ts";
+import type { Model } from "../model/decoder.ts";
+import { type HostWeights, makeTrainable, packWeights, unpackWeights } from "../model/params.ts";
+import { type AdamwSettings, openOptimizer, type StepResult } from "./optimizer.ts";
+
+/** Tensors of a checkpoint by file name (without extension). */
+export type CheckpointFiles = Record<string, HostWeights>;
+
+/** A model under training. */
+export interface Learner {
+  model: Model;
+  /** Optimiser steps taken. */
+  readonly steps: number;
+  /** Applies the gradients accumulated since the last call. */
+  step(settings: AdamwSettings): Promise<StepResult>;
+  /** Drops the gradients accumulated since the last call. */
+  discard(): void;
+  /** Weights and optimiser state, as files `<prefix>model` and `<prefix>optimizer`. */
+  files(prefix?: string): Promise<CheckpointFiles>;
+  /** Restores what {@linkcode files} returned after `steps` optimiser steps. */
+  restore(files: CheckpointFiles, steps: number, prefix?: string): void;
+}
+
+/** Makes `model` trainable. */
+export function openLearner(gpu: Gpu, model: Model): Learner {
+  const params = makeTrainable(gpu, model.params);
+  const trained: Model = { ...model, params };
+  const optimizer = openOptimizer(gpu, params);
+  const { moment1, moment2 } = params.training;
+  const { layout } = params;
+
+  return {
+    model: trained,
+    get steps() {
+      return optimizer.steps;
+    },
+    step: (settings) => optimizer.step(settings),
+    discard: () => optimizer.discard(),
+    async files(prefix = "") {
+      const [values, first, second] = [
+        await readFloats(gpu, params.values),
+        await readFloats(gpu, moment1),
+        await readFloats(gpu, moment2),
+      ].map((arena) => unpackWeights(layout, arena));
+      const moments: HostWeights = {};
+      for (const name of Object.keys(values)) {
+        moments[`exp_avg.${name}`] = first[name];
+        moments[`exp_avg_sq.${name}`] = second[name];
+      }
+      return { [`${prefix}model`]: values, [`${prefix}optimizer`]: moments };
+    },
+    restore(files, steps, prefix = "") {
+      const moments = files[`${prefix}optimizer`];
+      write(gpu, params.values, packWeights(layout, (name) => files[`${prefix}model`][name]));
+      write(gpu, moment1, packWeights(layout, (name) => moments[`exp_avg.${name}`]));
+      write(gpu, moment2, packWeights(layout, (name) => moments[`exp_avg_sq.${name}`]));
+      optimizer.steps = steps;
+    },
+  };
+}

@@ -1,0 +1,227 @@
+/**
+ * Proximal policy optimisation (arXiv 1707.06347) for RLHF (arXiv 2203.02155), r = R_RM(x, y) − β·KL(π ‖ π_SFT).
+ *
+ * A step is one batch of rollouts and the optimiser steps on it. TRL's loop, with each choice on which implementations
+ * differ as an option.
+ *
+ * @module
+ */
+import { type DataCursor, FIRST_ROW, takeBatch } from "../data/batches.ts";
+import { randomStream } from "../data/random.ts";
+import type { PromptExample } from "../data/tokenize.ts";
+import type { Model } from "../model/decoder.ts";
+import { type KlController, updateKlCoef } from "../rl/kl.ts";
+import type { StageRun } from "../run/run.ts";
+import { openGenerator } from "../sample/generate.ts";
+import type { Workspace } from "../tape/plan.ts";
+import type { StepEvent } from "./events.ts";
+import { openGuard } from "./guard.ts";
+import { openLearner } from "./learner.ts";
+import type { PpoOptions } from "./options/ppo.ts";
+import { ppoUpdater } from "./ppo_update.ts";
+import { advantagesOf, rolloutMetrics, rolloutScorer, type Standardisation } from "./rollout.ts";
+import { learningRateAt } from "./schedule.ts";
+import { isDue } from "./sft.ts";
+
+/** What {@linkcode ppo} trains and on what. */
+export interface PpoInputs {
+  workspace: Workspace;
+  /** Trained in place. */
+  policy: Model;
+  /** Frozen: the SFT model. */
+  reference: Model;
+  /** Frozen, with a head of one output. */
+  reward: Model;
+  /** Trained in place, with a head of one output. */
+  value: Model;
+  /** How scores of the reward model are standardised; mean 0 and std 1 leave them as they are. */
+  scoreScale: Standardisation;
+  /** The same for the critic's output: that of the reward model where the critic is its copy. */
+  valueScale: Standardisation;
+  prompts: PromptExample[];
+  /** Tokens that end a completion. */
+  stopIds: number[];
+  /** Text of token ids, for the samples that are kept. */
+  decode: (ids: number[]) => string;
+  /** Called before the first step and at every evaluation; its metrics join the step's. */
+  evaluate?: (step: number, policy: Model) => Promise<Record<string, number>>;
+}
+
+/** Samples of each batch that are kept in the run's database. */
+const KEPT_SAMPLES = 8;
+
+/** Steps of a PPO run. */
+export function ppoSteps(options: PpoOptions, prompts: number): number {
+  if (options.maxSteps > 0) return options.maxSteps;
+  const episodes = options.totalEpisodes ?? options.numTrainEpochs * prompts;
+  return Math.max(1, Math.ceil(episodes / ppoBatchSize(options)));
+}
+
+/** Rollouts of a step. */
+export function ppoBatchSize(options: PpoOptions): number {
+  return options.perDeviceTrainBatchSize * options.gradientAccumulationSteps;
+}
+
+/** Trains `policy` and `value` in place and yields one event per step. Metric names are TRL's. */
+export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions): AsyncGenerator<StepEvent> {
+  const { workspace, prompts } = data;
+  const { gpu } = workspace;
+  const batchSize = ppoBatchSize(options);
+  if (batchSize % options.numMiniBatches) {
+    throw new Error(
+      `A batch of ${batchSize} rollouts cannot be split into ${options.numMiniBatches} mini-batches. Expected num_mini_batches to divide per_device_train_batch_size × gradient_accumulation_steps.`,
+    );
+  }
+
+  // 1. Models
+  const policy = openLearner(gpu, data.policy), value = openLearner(gpu, data.value);
+  const generator = openGenerator(workspace, policy.model);
+  const scorer = rolloutScorer(workspace, {
+    policy: policy.model,
+    reference: data.reference,
+    reward: data.reward,
+    value: value.model,
+  }, {
+    temperature: options.temperature,
+    batchSize: options.localRolloutForwardBatchSize,
+    scoreScale: data.scoreScale,
+    valueScale: data.valueScale,
+  });
+  const update = ppoUpdater(workspace, policy, value, {
+    temperature: options.temperature,
+    microBatch: Math.min(options.perDeviceTrainBatchSize, batchSize / options.numMiniBatches),
+    valueScale: data.valueScale,
+    checkpointing: options.gradientCheckpointing,
+    lossAggregation: options.lossAggregation,
+  });
+
+  // 2. Where we are
+  const total = ppoSteps(options, prompts.length);
+  const guard = openGuard(run);
+  const state = {
+    step: 0,
+    cursor: FIRST_ROW as DataCursor,
+    episode: 0,
+    klCoef: options.adapKlCtrl ? options.initKlCoef : options.klCoef,
+    optimizerSteps: { policy: 0, value: 0 },
+    skipped: 0,
+  };
+  const saved = run.newest();
+  if (saved) {
+    Object.assign(state, saved.state);
+    guard.skipped = state.skipped;
+    policy.restore(saved.files, state.optimizerSteps.policy);
+    value.restore(saved.files, state.optimizerSteps.value, "value_");
+  }
+  const checkpoint = async () => {
+    state.optimizerSteps = { policy: policy.steps, value: value.steps };
+    state.skipped = guard.skipped;
+    run.checkpoint(state.step, { ...await policy.files(), ...await value.files("value_") }, state);
+  };
+  if (state.step === 0 && data.evaluate) {
+    const metrics = await data.evaluate(0, policy.model);
+    run.log(0, metrics);
+    yield { stage: run.name, step: 0, total, metrics };
+  }
+
+  while (state.step < total) {
+    // 3. Sample completions of a batch of prompts
+    const batch: PromptExample[] = [];
+    while (batch.length < batchSize) {
+      const { rows, next } = takeBatch(state.cursor, {
+        seed: options.seed,
+        rows: prompts.length,
+        batchSize: Math.min(batchSize - batch.length, prompts.length),
+        shuffle: options.shuffleDataset,
+      });
+      batch.push(...Array.from(rows, (row) => prompts[row]));
+      state.cursor = next;
+    }
+    const completions = await generator.generate(
+      batch.map((prompt, i) => ({ ids: prompt.ids, samples: [i] })),
+      {
+        temperature: options.temperature,
+        topK: 0,
+        topP: 1,
+        stopIds: data.stopIds,
+        maxNewTokens: options.responseLength,
+        seed: options.seed,
+        stream: state.step + 1,
+      },
+    );
+
+    // 4. Score them with policy, reference, reward model and critic
+    const rollouts = await scorer(completions.map(({ ids, finishReason }, i) => ({
+      prompt: batch[i].ids,
+      completion: ids,
+      ended: finishReason === "stop",
+    })));
+    const klCoef = state.klCoef;
+    const advantages = advantagesOf(rollouts, { ...options, klCoef });
+
+    // 5. Learn
+    const schedule = (learningRate: number) =>
+      learningRateAt(state.step, total, { ...options, learningRate });
+    const learningRate = schedule(options.learningRate);
+    const epochs = Array.from(
+      { length: options.numPpoEpochs },
+      (_, epoch) => miniBatches(options.seed, state.step, epoch, batchSize, options.numMiniBatches),
+    );
+    const result = await update(rollouts, advantages, epochs, {
+      ...options,
+      learningRate,
+      valueLearningRate: schedule(options.valueLearningRate ?? options.learningRate),
+    });
+    state.step++;
+    state.episode += batchSize;
+    await guard.check(state.step, result.skipped, () => result.last);
+
+    // 6. Report
+    const metrics: Record<string, number> = {
+      ...rolloutMetrics(rollouts, advantages, klCoef),
+      ...result.metrics,
+      "sampling/logp_difference": samplingDifference(completions, rollouts),
+      lr: learningRate,
+      episode: state.episode,
+      skipped_steps: guard.skipped,
+    };
+    if (options.adapKlCtrl) {
+      const controller: KlController = { klCoef, target: options.target, horizon: options.horizon };
+      state.klCoef = updateKlCoef(controller, metrics["objective/kl"], batchSize);
+    }
+    if (data.evaluate && isDue(state.step, options.evalSteps, total)) {
+      Object.assign(metrics, await data.evaluate(state.step, policy.model));
+    }
+    run.log(state.step, metrics);
+    run.samples(
+      state.step,
+      rollouts.slice(0, KEPT_SAMPLES).map((rollout, i) => ({
+        prompt: batch[i].text,
+        completion: data.decode(rollout.completion),
+        tokens: rollout.completion.length,
+        rewards: { score: advantages[i].score, kl: advantages[i].kl.reduce((a, b) => a + b, 0) },
+      })),
+    );
+    if (isDue(state.step, options.saveSteps, total) || run.interrupted()) await checkpoint();
+    yield { stage: run.name, step: state.step, total, metrics };
+    if (run.interrupted() && state.step < total) return;
+  }
+}
+
+/** A permutation of the batch, cut into mini-batches. */
+function miniBatches(seed: number, step: number, epoch: number, size: number, count: number): number[][] {
+  const order = Array.from(randomStream(seed, "mini-batches", step, epoch).shuffle(size));
+  const each = size / count;
+  return Array.from({ length: count }, (_, m) => order.slice(m * each, (m + 1) * each));
+}
+
+/** Largest difference between a token's log-probability when it was drawn and when it was scored. */
+function samplingDifference(drawn: { logprobs: number[] }[], rollouts: { logprobs: Float64Array }[]): number {
+  let largest = 0;
+  drawn.forEach(({ logprobs }, i) =>
+    logprobs.forEach((logprob, t) => {
+      largest = Math.max(largest, Math.abs(logprob - rollouts[i].logprobs[t]));
+    })
+  );
+  return largest;
+}

@@ -1,0 +1,291 @@
+/**
+ * PPO's learning phase: epochs of mini-batches over one batch of rollouts, policy and critic together.
+ *
+ * @module
+ */
+import { packBatch } from "../data/batches.ts";
+import { batchInputs, decoder, headTensor } from "../model/decoder.ts";
+import { slotTensor } from "../model/params.ts";
+import { policyLoss, valueLoss } from "../rl/losses.ts";
+import { moments } from "../rl/whiten.ts";
+import { add, multiply, subtract } from "../tape/ops/elementwise.ts";
+import { scalarHead } from "../tape/ops/linear.ts";
+import { logProb } from "../tape/ops/log_prob.ts";
+import { planCache } from "../tape/plans.ts";
+import type { Inputs, Outputs, Plan, Workspace } from "../tape/plan.ts";
+import type { Learner } from "./learner.ts";
+import type { Advantages, Rollout, Standardisation } from "./rollout.ts";
+import { packedInputs } from "./rollout.ts";
+
+/** Settings of one update, read afresh every time so that they can be turned between two. */
+export interface UpdateSettings {
+  learningRate: number;
+  valueLearningRate: number;
+  cliprange: number;
+  cliprangeValue: number;
+  vfCoef: number;
+  maxGradNorm: number;
+  weightDecay: number;
+  adamBeta1: number;
+  adamBeta2: number;
+  adamEpsilon: number;
+  /** Stop the update when the mean approximate KL of a mini-batch passes 1.5 times this. */
+  targetKl?: number;
+  /** Skip mini-batches whose mean ratio passes this. */
+  ratioThreshold?: number;
+}
+
+/** Results of an update. */
+export interface UpdateResult {
+  metrics: Record<string, number>;
+  /** A mini-batch had a gradient that was not finite. */
+  skipped: boolean;
+  /** The last mini-batch, for a look when something is wrong. */
+  last: { plan: Plan; inputs: Inputs };
+}
+
+/** Learns from rollouts; `epochs[e][m]` lists the rollouts of mini-batch m of epoch e. */
+export type PpoUpdate = (
+  rollouts: Rollout[],
+  advantages: Advantages[],
+  epochs: number[][][],
+  settings: UpdateSettings,
+) => Promise<UpdateResult>;
+
+/** The update of a policy and a critic. `microBatch`: rollouts in one pass; gradients of a mini-batch accumulate. */
+export function ppoUpdater(
+  workspace: Workspace,
+  policy: Learner,
+  value: Learner,
+  { temperature, microBatch, valueScale, checkpointing, lossAggregation }: {
+    temperature: number;
+    microBatch: number;
+    valueScale: Standardisation;
+    checkpointing: boolean;
+    lossAggregation: "micro_batch" | "mini_batch";
+  },
+): PpoUpdate {
+  const trainPlan = planCache(workspace, (tape, tokens: number) => {
+    const batch = batchInputs(tape, tokens);
+    const vector = (name: string) => tape.input(name, [tokens]);
+    const scalar = (name: string) => tape.input(name, [1]);
+    const targets = tape.input("targets", [tokens], "u32");
+    const hidden = decoder(tape, policy.model, batch, { checkpointing });
+    const { logprob, entropy } = logProb(tape, hidden, headTensor(tape, policy.model), targets, temperature);
+    const pg = policyLoss(tape, {
+      logprob,
+      oldLogprob: vector("oldLogprob"),
+      advantages: vector("advantages"),
+      weights: vector("policyWeights"),
+      low: scalar("ratioLow"),
+      high: scalar("ratioHigh"),
+    });
+    const critic = decoder(tape, value.model, batch, { checkpointing });
+    const raw = scalarHead(tape, critic, slotTensor(tape, value.model.params, "score"));
+    const values = multiply(tape, subtract(tape, raw, scalar("valueMean")), scalar("valueInverseStd"));
+    const vf = valueLoss(tape, {
+      values,
+      oldValues: vector("oldValues"),
+      returns: vector("returns"),
+      weights: vector("valueWeights"),
+      low: scalar("valueLow"),
+      high: scalar("valueHigh"),
+    });
+    const loss = add(tape, pg.loss, vf);
+    for (const [name, t] of Object.entries({ pg: pg.loss, vf, logprob, entropy, values })) {
+      tape.output(name, t);
+    }
+    tape.backward(loss, scalar("one"));
+  });
+
+  return async (rollouts, advantages, epochs, settings) => {
+    const stats = openStats();
+    let last: { plan: Plan; inputs: Inputs } | undefined;
+    let skipped = false;
+    learning:
+    for (const miniBatches of epochs) {
+      for (const miniBatch of miniBatches) {
+        const micros: number[][] = [];
+        for (let at = 0; at < miniBatch.length; at += microBatch) {
+          micros.push(miniBatch.slice(at, at + microBatch));
+        }
+        const counts = countTokens(miniBatch, rollouts, advantages);
+        const results: MicroStats[] = [];
+        for (const micro of micros) {
+          const own = countTokens(micro, rollouts, advantages);
+          const scale = lossAggregation === "mini_batch"
+            ? { policy: 1 / counts.policy, value: 1 / counts.value }
+            : { policy: 1 / (own.policy * micros.length), value: 1 / (own.value * micros.length) };
+          const { tokens, inputs, firsts } = updateInputs(
+            micro,
+            rollouts,
+            advantages,
+            scale,
+            settings,
+            valueScale,
+          );
+          const plan = trainPlan(tokens);
+          last = { plan, inputs };
+          const out = await plan.run(inputs);
+          results.push(microStats(micro, firsts, rollouts, advantages, out, settings));
+        }
+        const mini = stats.add(results, counts, settings.vfCoef);
+        if (settings.targetKl !== undefined && mini.approxKl > 1.5 * settings.targetKl) {
+          stats.stoppedEarly = true;
+          policy.discard();
+          value.discard();
+          break learning;
+        }
+        if (settings.ratioThreshold !== undefined && mini.ratio > settings.ratioThreshold) {
+          stats.rejected++;
+          policy.discard();
+          value.discard();
+          continue;
+        }
+        const first = await policy.step(settings);
+        const second = await value.step({ ...settings, learningRate: settings.valueLearningRate });
+        stats.gradNorms.push([first.gradNorm, second.gradNorm]);
+        skipped ||= first.skipped || second.skipped;
+      }
+    }
+    return { metrics: stats.metrics(), skipped, last: last! };
+  };
+}
+
+/** Tokens that the policy loss and the value loss count. */
+function countTokens(which: number[], rollouts: Rollout[], advantages: Advantages[]) {
+  let policy = 0, value = 0;
+  for (const i of which) {
+    policy += rollouts[i].completion.length;
+    value += advantages[i].returns.length;
+  }
+  return { policy, value };
+}
+
+function updateInputs(
+  micro: number[],
+  rollouts: Rollout[],
+  advantages: Advantages[],
+  scale: { policy: number; value: number },
+  s: UpdateSettings,
+  valueScale: Standardisation,
+) {
+  const packed = packBatch(micro.map((i) => [...rollouts[i].prompt, ...rollouts[i].completion]));
+  const zeros = () => new Float32Array(packed.tokens);
+  const oldLogprob = zeros(), policyWeights = zeros(), valueWeights = zeros();
+  const advantage = zeros(), oldValues = zeros(), returns = zeros();
+  const firsts = micro.map((i, row) => packed.first[row] + rollouts[i].prompt.length - 1);
+  micro.forEach((i, row) => {
+    const first = firsts[row], rollout = rollouts[i];
+    oldLogprob.set(rollout.logprobs, first);
+    advantage.set(advantages[i].advantages, first);
+    policyWeights.fill(scale.policy, first, first + rollout.completion.length);
+    const slots = advantages[i].returns.length;
+    oldValues.set(rollout.values.subarray(0, slots), first);
+    returns.set(advantages[i].returns, first);
+    valueWeights.fill(0.5 * s.vfCoef * scale.value, first, first + slots);
+  });
+  const one = (x: number) => new Float32Array([x]);
+  const inputs: Inputs = {
+    ...packedInputs(packed),
+    oldLogprob,
+    advantages: advantage,
+    policyWeights,
+    oldValues,
+    returns,
+    valueWeights,
+    ratioLow: one(1 - s.cliprange),
+    ratioHigh: one(1 + s.cliprange),
+    valueLow: one(-s.cliprangeValue),
+    valueHigh: one(s.cliprangeValue),
+    valueMean: one(valueScale.mean),
+    valueInverseStd: one(1 / valueScale.std),
+    one: one(1),
+  };
+  return { tokens: packed.tokens, inputs, firsts };
+}
+
+/** Sums over the tokens of a micro-batch. */
+interface MicroStats {
+  pg: number;
+  vf: number;
+  kl: number;
+  clipped: number;
+  valueClipped: number;
+  entropy: number;
+  ratio: number;
+}
+
+function microStats(
+  micro: number[],
+  firsts: number[],
+  rollouts: Rollout[],
+  advantages: Advantages[],
+  out: Outputs,
+  s: UpdateSettings,
+): MicroStats {
+  const stats: MicroStats = {
+    pg: out.pg[0],
+    vf: out.vf[0],
+    kl: 0,
+    clipped: 0,
+    valueClipped: 0,
+    entropy: 0,
+    ratio: 0,
+  };
+  micro.forEach((i, row) => {
+    const { completion, logprobs, values } = rollouts[i];
+    for (let t = 0; t < completion.length; t++) {
+      const difference = out.logprob[firsts[row] + t] - logprobs[t];
+      const ratio = Math.exp(difference), a = advantages[i].advantages[t];
+      const limited = Math.min(1 + s.cliprange, Math.max(1 - s.cliprange, ratio));
+      stats.kl += 0.5 * difference * difference;
+      stats.ratio += ratio;
+      stats.entropy += out.entropy[firsts[row] + t];
+      if (-a * limited > -a * ratio) stats.clipped++;
+    }
+    const { returns } = advantages[i];
+    for (let t = 0; t < returns.length; t++) {
+      const v = out.values[firsts[row] + t];
+      const limited = values[t] + Math.min(s.cliprangeValue, Math.max(-s.cliprangeValue, v - values[t]));
+      if ((limited - returns[t]) ** 2 > (v - returns[t]) ** 2) stats.valueClipped++;
+    }
+  });
+  return stats;
+}
+
+/** Means over the mini-batches of an update. */
+function openStats() {
+  const rows: Record<string, number>[] = [];
+  return {
+    gradNorms: [] as [number, number][],
+    stoppedEarly: false,
+    rejected: 0,
+    add(micros: MicroStats[], counts: { policy: number; value: number }, vfCoef: number) {
+      const total = (name: keyof MicroStats) => micros.reduce((sum, m) => sum + m[name], 0);
+      const row = {
+        "policy/approxkl_avg": total("kl") / counts.policy,
+        "policy/clipfrac_avg": total("clipped") / counts.policy,
+        "policy/entropy_avg": total("entropy") / counts.policy,
+        "loss/policy_avg": total("pg"),
+        "loss/value_avg": vfCoef === 0 ? 0 : total("vf") / vfCoef,
+        "val/clipfrac_avg": total("valueClipped") / counts.value,
+        "val/ratio": total("ratio") / counts.policy,
+      };
+      rows.push(row);
+      return { approxKl: row["policy/approxkl_avg"], ratio: row["val/ratio"] };
+    },
+    metrics(): Record<string, number> {
+      const column = (name: string) => rows.map((row) => row[name]);
+      const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
+      return {
+        ...Object.fromEntries(Object.keys(rows[0]).map((name) => [name, mean(column(name))])),
+        "val/ratio_var": moments(column("val/ratio")).variance,
+        grad_norm: mean(this.gradNorms.map(([norm]) => norm)),
+        value_grad_norm: mean(this.gradNorms.map(([, norm]) => norm)),
+        "policy/stopped_early": this.stoppedEarly ? 1 : 0,
+        "policy/rejected_minibatches": this.rejected,
+      };
+    },
+  };
+}

@@ -1,0 +1,200 @@
+/**
+ * Reward modelling: a Bradley–Terry loss on pairs, the score read at each side's last token.
+ *
+ * @module
+ */
+import { type DataCursor, FIRST_ROW, packBatch, takeBatch } from "../data/batches.ts";
+import type { PairExample } from "../data/tokenize.ts";
+import { batchInputs, decoder, type Model } from "../model/decoder.ts";
+import { slotTensor } from "../model/params.ts";
+import { bradleyTerryLoss } from "../rl/losses.ts";
+import type { StageRun } from "../run/run.ts";
+import { scalarHead } from "../tape/ops/linear.ts";
+import { gather } from "../tape/ops/reduce.ts";
+import { planCache } from "../tape/plans.ts";
+import type { Inputs, Plan, Workspace } from "../tape/plan.ts";
+import type { StepEvent } from "./events.ts";
+import { openGuard } from "./guard.ts";
+import { openLearner } from "./learner.ts";
+import type { RewardOptions } from "./options/reward.ts";
+import { learningRateAt, stepsPerEpoch, totalSteps } from "./schedule.ts";
+import { isDue } from "./sft.ts";
+
+/** What {@linkcode reward} trains and on what. `model` has a head of one output. */
+export interface RewardInputs {
+  workspace: Workspace;
+  model: Model;
+  examples: PairExample[];
+  evalExamples?: PairExample[];
+}
+
+/**
+ * Trains `model` in place and yields one event per optimiser step.
+ *
+ * The loss is −ln σ(chosen − rejected − margin), plus center_rewards_coefficient · (chosen + rejected)², averaged over the
+ * pairs of a micro-batch and then over micro-batches. Metrics: loss, grad_norm, learning_rate, accuracy, margin, min_reward,
+ * mean_reward, max_reward (each the mean over micro-batches), num_tokens, epoch.
+ */
+export async function* reward(
+  run: StageRun,
+  data: RewardInputs,
+  options: RewardOptions,
+): AsyncGenerator<StepEvent> {
+  const { workspace, examples } = data;
+  const { gpu } = workspace;
+
+  // 1. Plans
+  const learner = openLearner(gpu, data.model);
+  const build = (frozen: boolean) =>
+    planCache(workspace, (tape, tokens: number, pairs: number) => {
+      const batch = batchInputs(tape, tokens);
+      const hidden = decoder(tape, learner.model, batch, {
+        frozen,
+        checkpointing: options.gradientCheckpointing && !frozen,
+      });
+      const scores = scalarHead(tape, hidden, slotTensor(tape, learner.model.params, "score", frozen)); // [tokens]
+      const chosen = gather(tape, scores, tape.input("chosen", [pairs], "u32")); // [pairs]
+      const rejected = gather(tape, scores, tape.input("rejected", [pairs], "u32"));
+      const margin = tape.input("margin", [pairs]), weights = tape.input("pairWeights", [pairs]);
+      const center = options.centerRewardsCoefficient ? tape.input("center", [1]) : undefined;
+      const loss = bradleyTerryLoss(tape, { chosen, rejected, margin, weights }, center);
+      for (const [name, tensor] of Object.entries({ loss, chosen, rejected })) tape.output(name, tensor);
+      if (!frozen) tape.backward(loss, tape.input("one", [1]));
+    });
+  const trainPlan = build(false), evalPlan = build(true);
+  const center = new Float32Array([options.centerRewardsCoefficient ?? 0]);
+
+  // 2. Where we are
+  const total = totalSteps(examples.length, options);
+  const perEpoch = stepsPerEpoch(examples.length, options);
+  const guard = openGuard(run);
+  const state = { step: 0, cursor: FIRST_ROW as DataCursor, numTokens: 0, optimizerSteps: 0, skipped: 0 };
+  const saved = run.newest();
+  if (saved) {
+    Object.assign(state, saved.state);
+    guard.skipped = state.skipped;
+    learner.restore(saved.files, state.optimizerSteps);
+  }
+  const checkpoint = async () => {
+    Object.assign(state, { optimizerSteps: learner.steps, skipped: guard.skipped });
+    run.checkpoint(state.step, await learner.files(), state);
+  };
+
+  // 3. Steps
+  while (state.step < total) {
+    const microBatches: PairExample[][] = [];
+    while (microBatches.length < options.gradientAccumulationSteps) {
+      const { rows, next } = takeBatch(state.cursor, {
+        seed: options.seed,
+        rows: examples.length,
+        batchSize: options.perDeviceTrainBatchSize,
+        shuffle: options.shuffleDataset,
+      });
+      microBatches.push(Array.from(rows, (row) => examples[row]));
+      const newEpoch = next.epoch !== state.cursor.epoch;
+      state.cursor = next;
+      if (newEpoch) break;
+    }
+    const micros: Record<string, number>[] = [];
+    let last: { plan: Plan; inputs: Inputs } | undefined;
+    for (const micro of microBatches) {
+      const { tokens, inputs } = pairInputs(micro, 1 / (micro.length * microBatches.length));
+      const plan = trainPlan(tokens, micro.length);
+      last = { plan, inputs: { ...inputs, center, one: ONE } };
+      const out = await plan.run(last.inputs);
+      micros.push({
+        loss: out.loss[0] * microBatches.length,
+        ...pairMetrics(micro, out.chosen, out.rejected),
+      });
+      state.numTokens += micro.reduce((n, pair) => n + pair.chosen.length + pair.rejected.length, 0);
+    }
+    const learningRate = learningRateAt(state.step, total, options);
+    const { gradNorm, skipped } = await learner.step({ ...options, learningRate });
+    state.step++;
+    await guard.check(state.step, skipped, () => last!);
+
+    const metrics: Record<string, number> = {
+      ...meanOf(micros),
+      grad_norm: gradNorm,
+      learning_rate: learningRate,
+      num_tokens: state.numTokens,
+      epoch: state.step / perEpoch,
+      skipped_steps: guard.skipped,
+    };
+    if (data.evalExamples?.length && isDue(state.step, options.evalSteps, total)) {
+      const parts: Record<string, number>[] = [], sizes: number[] = [];
+      for (let at = 0; at < data.evalExamples.length; at += options.perDeviceEvalBatchSize) {
+        const part = data.evalExamples.slice(at, at + options.perDeviceEvalBatchSize);
+        const { tokens, inputs } = pairInputs(part, 1 / part.length);
+        const out = await evalPlan(tokens, part.length).run({ ...inputs, center });
+        parts.push({ loss: out.loss[0], ...pairMetrics(part, out.chosen, out.rejected) });
+        sizes.push(part.length);
+      }
+      for (const [name, value] of Object.entries(meanOf(parts, sizes))) metrics[`eval_${name}`] = value;
+    }
+    run.log(state.step, metrics);
+    if (isDue(state.step, options.saveSteps, total) || run.interrupted()) await checkpoint();
+    yield { stage: run.name, step: state.step, total, metrics };
+    if (run.interrupted() && state.step < total) return;
+  }
+}
+
+const ONE = new Float32Array([1]);
+
+/** Both sides of all pairs as one packed batch, chosen first. */
+function pairInputs(pairs: PairExample[], weight: number): { tokens: number; inputs: Inputs } {
+  const packed = packBatch([...pairs.map((pair) => pair.chosen), ...pairs.map((pair) => pair.rejected)]);
+  const lastToken = (side: number) =>
+    Uint32Array.from(pairs, (_, i) => {
+      const document = side * pairs.length + i;
+      return packed.first[document] + packed.lengths[document] - 1;
+    });
+  const { ids, positions, starts, ends, order } = packed;
+  return {
+    tokens: packed.tokens,
+    inputs: {
+      ids,
+      positions,
+      starts,
+      ends,
+      order,
+      chosen: lastToken(0),
+      rejected: lastToken(1),
+      margin: Float32Array.from(pairs, (pair) => pair.margin ?? 0),
+      pairWeights: new Float32Array(pairs.length).fill(weight),
+    },
+  };
+}
+
+function pairMetrics(
+  pairs: PairExample[],
+  chosen: Float32Array,
+  rejected: Float32Array,
+): Record<string, number> {
+  const all: number[] = [];
+  let right = 0, margin = 0;
+  for (let i = 0; i < pairs.length; i++) {
+    all.push(chosen[i], rejected[i]);
+    if (chosen[i] > rejected[i]) right++;
+    margin += chosen[i] - rejected[i];
+  }
+  return {
+    accuracy: right / pairs.length,
+    margin: margin / pairs.length,
+    min_reward: Math.min(...all),
+    mean_reward: all.reduce((a, b) => a + b) / all.length,
+    max_reward: Math.max(...all),
+  };
+}
+
+/** The mean of each metric, weighted where weights are given. */
+function meanOf(
+  rows: Record<string, number>[],
+  weights: number[] = rows.map(() => 1),
+): Record<string, number> {
+  const whole = weights.reduce((a, b) => a + b);
+  const names = Object.keys(rows[0]);
+  return Object.fromEntries(
+    names.map((name) => [name, rows.reduce((sum, row, i) => sum + row[name] * weights[i], 0) / whole]),
+  );
+}

@@ -1,0 +1,195 @@
+/**
+ * Supervised fine-tuning: next-token loss on documents, or on their completions.
+ *
+ * @module
+ */
+import { type DataCursor, FIRST_ROW, packBatch, type PackedBatch, takeBatch } from "../data/batches.ts";
+import type { SftExample } from "../data/tokenize.ts";
+import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
+import { dftLoss, nllLoss } from "../rl/losses.ts";
+import type { StageRun } from "../run/run.ts";
+import { logProb } from "../tape/ops/log_prob.ts";
+import { planCache } from "../tape/plans.ts";
+import type { Inputs, Plan, Workspace } from "../tape/plan.ts";
+import type { StepEvent } from "./events.ts";
+import { openGuard } from "./guard.ts";
+import { openLearner } from "./learner.ts";
+import type { SftOptions } from "./options/sft.ts";
+import { learningRateAt, stepsPerEpoch, totalSteps } from "./schedule.ts";
+
+/** What {@linkcode sft} trains and on what. */
+export interface SftInputs {
+  workspace: Workspace;
+  model: Model;
+  examples: SftExample[];
+  evalExamples?: SftExample[];
+}
+
+/**
+ * Trains `model` in place and yields one event per optimiser step.
+ *
+ * The loss is the sum over the scored tokens of a step divided by their number, whatever the micro-batches. Metrics: loss,
+ * grad_norm, learning_rate, entropy (nats per scored token), mean_token_accuracy, num_tokens, epoch.
+ */
+export async function* sft(run: StageRun, data: SftInputs, options: SftOptions): AsyncGenerator<StepEvent> {
+  const { workspace, examples } = data;
+  const { gpu } = workspace;
+
+  // 1. Plans
+  const learner = openLearner(gpu, data.model);
+  const trainPlan = planCache(workspace, (tape, tokens: number) => {
+    const batch = batchInputs(tape, tokens);
+    const hidden = decoder(tape, learner.model, batch, { checkpointing: options.gradientCheckpointing });
+    const head = headTensor(tape, learner.model);
+    const { logprob, entropy, correct } = logProb(tape, hidden, head, tape.input("targets", [tokens], "u32"));
+    const weights = tape.input("weights", [tokens]);
+    const loss = options.lossType === "dft"
+      ? dftLoss(tape, logprob, weights)
+      : nllLoss(tape, logprob, weights);
+    tape.output("loss", loss);
+    tape.output("entropy", entropy);
+    tape.output("correct", correct);
+    tape.backward(loss, tape.input("one", [1]));
+  });
+  const evalPlan = planCache(workspace, (tape, tokens: number) => {
+    const batch = batchInputs(tape, tokens);
+    const hidden = decoder(tape, learner.model, batch, { frozen: true });
+    const { logprob, entropy, correct } = logProb(
+      tape,
+      hidden,
+      headTensor(tape, learner.model, true),
+      tape.input("targets", [tokens], "u32"),
+    );
+    for (const [name, tensor] of Object.entries({ logprob, entropy, correct })) tape.output(name, tensor);
+  });
+
+  // 2. Where we are
+  const total = totalSteps(examples.length, options);
+  const perEpoch = stepsPerEpoch(examples.length, options);
+  const guard = openGuard(run);
+  const state = { step: 0, cursor: FIRST_ROW as DataCursor, numTokens: 0, optimizerSteps: 0, skipped: 0 };
+  const saved = run.newest();
+  if (saved) {
+    Object.assign(state, saved.state);
+    guard.skipped = state.skipped;
+    learner.restore(saved.files, state.optimizerSteps);
+  }
+  const checkpoint = async () => {
+    Object.assign(state, { optimizerSteps: learner.steps, skipped: guard.skipped });
+    run.checkpoint(state.step, await learner.files(), state);
+  };
+
+  // 3. Steps
+  while (state.step < total) {
+    const microBatches: SftExample[][] = [];
+    while (microBatches.length < options.gradientAccumulationSteps) {
+      const { rows, next } = takeBatch(state.cursor, {
+        seed: options.seed,
+        rows: examples.length,
+        batchSize: options.perDeviceTrainBatchSize,
+        shuffle: options.shuffleDataset,
+      });
+      microBatches.push(Array.from(rows, (row) => examples[row]));
+      const newEpoch = next.epoch !== state.cursor.epoch;
+      state.cursor = next;
+      if (newEpoch) break;
+    }
+    const scoredTokens = countScored(microBatches.flat());
+    const sums = { loss: 0, entropy: 0, correct: 0 };
+    let last: { plan: Plan; inputs: Inputs } | undefined;
+    for (const micro of microBatches) {
+      const packed = packBatch(micro.map((example) => example.ids));
+      const inputs = supervised(packed, micro, scoredTokens);
+      const plan = trainPlan(packed.tokens);
+      const out = await plan.run({ ...inputs, one: ONE });
+      sums.loss += out.loss[0];
+      inputs.weights.forEach((weight, t) => {
+        if (weight === 0) return;
+        sums.entropy += out.entropy[t];
+        sums.correct += out.correct[t];
+      });
+      state.numTokens += micro.reduce((n, example) => n + example.ids.length, 0);
+      last = { plan, inputs: { ...inputs, one: ONE } };
+    }
+    const learningRate = learningRateAt(state.step, total, options);
+    const { gradNorm, skipped } = await learner.step({ ...options, learningRate });
+    state.step++;
+    await guard.check(state.step, skipped, () => last!);
+
+    const metrics: Record<string, number> = {
+      loss: sums.loss,
+      grad_norm: gradNorm,
+      learning_rate: learningRate,
+      entropy: sums.entropy / scoredTokens,
+      mean_token_accuracy: sums.correct / scoredTokens,
+      num_tokens: state.numTokens,
+      epoch: state.step / perEpoch,
+      skipped_steps: guard.skipped,
+    };
+    if (data.evalExamples?.length && isDue(state.step, options.evalSteps, total)) {
+      Object.assign(metrics, await evaluateSft(evalPlan, data.evalExamples, options.perDeviceEvalBatchSize));
+    }
+    run.log(state.step, metrics);
+    if (isDue(state.step, options.saveSteps, total) || run.interrupted()) await checkpoint();
+    yield { stage: run.name, step: state.step, total, metrics };
+    if (run.interrupted() && state.step < total) return;
+  }
+}
+
+const ONE = new Float32Array([1]);
+
+/** True at every `every`-th step and at the last; never where `every` is 0, but for the last. */
+export function isDue(step: number, every: number, total: number): boolean {
+  return step === total || (every > 0 && step % every === 0);
+}
+
+function countScored(examples: SftExample[]): number {
+  return Math.max(1, examples.reduce((n, { scored }) => n + scored.filter(Boolean).length, 0));
+}
+
+/** Inputs of a packed batch with each token's target and weight. */
+export function supervised(
+  packed: PackedBatch,
+  examples: SftExample[],
+  scoredTokens: number,
+): Record<"ids" | "positions" | "starts" | "ends" | "order" | "targets", Uint32Array> & {
+  weights: Float32Array;
+} {
+  const targets = new Uint32Array(packed.tokens), weights = new Float32Array(packed.tokens);
+  examples.forEach(({ ids, scored }, i) => {
+    for (let t = 1; t < ids.length; t++) {
+      const at = packed.first[i] + t - 1;
+      targets[at] = ids[t];
+      weights[at] = scored[t] ? 1 / scoredTokens : 0;
+    }
+  });
+  const { ids, positions, starts, ends, order } = packed;
+  return { ids, positions, starts, ends, order, targets, weights };
+}
+
+/** Mean loss, entropy and accuracy per scored token of `examples`, as eval_… metrics. */
+async function evaluateSft(
+  planFor: (tokens: number) => Plan,
+  examples: SftExample[],
+  batchSize: number,
+): Promise<Record<string, number>> {
+  const sums = { loss: 0, entropy: 0, correct: 0 };
+  const scored = countScored(examples);
+  for (let at = 0; at < examples.length; at += batchSize) {
+    const part = examples.slice(at, at + batchSize);
+    const packed = packBatch(part.map((example) => example.ids));
+    const { weights, order: _, ...inputs } = supervised(packed, part, scored);
+    const out = await planFor(packed.tokens).run(inputs);
+    weights.forEach((weight, t) => {
+      if (weight === 0) return;
+      sums.loss -= out.logprob[t];
+      sums.entropy += out.entropy[t];
+      sums.correct += out.correct[t];
+    });
+  }
+  return {
+    eval_loss: sums.loss / scored,
+    eval_entropy: sums.entropy / scored,
+    eval_mean_token_accuracy: sums.correct / scored,
+  };
+}

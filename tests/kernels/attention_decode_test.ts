@@ -1,0 +1,160 @@
+import assert from "node:assert/strict";
+import { attention } from "../../kernels/attention.ts";
+import { attentionDecode, cacheAppend, cacheFill } from "../../kernels/attention_decode.ts";
+import { padded } from "../../kernels/kernel.ts";
+import { readFloats, upload } from "../../src/gpu/buffers.ts";
+import type { Gpu } from "../../src/gpu/device.ts";
+import { runOnce } from "../../src/gpu/run.ts";
+import { random, relativeError, testOnProfiles } from "./helpers.ts";
+
+const UNTOUCHED = 7;
+
+/** [rows, count·ds] of random numbers with zero padding columns. */
+function vectors(floats: (n: number) => Float32Array, rows: number, count: number, headDim: number) {
+  const ds = padded(headDim);
+  const out = floats(rows * count * ds);
+  return out.map((x, i) => i % ds < headDim ? 2 * x : 0) as Float32Array<ArrayBuffer>;
+}
+
+interface Heads {
+  heads: number;
+  kvHeads: number;
+  headDim: number;
+  scale: number;
+}
+
+/** Packs prompts, fills the cache from them, then decodes one token per row. */
+async function decode(gpu: Gpu, lengths: number[], capacity: number, shape: Heads, seed = 1) {
+  const { heads, kvHeads, headDim } = shape;
+  const rows = lengths.length, ds = padded(headDim), ld = (heads + 2 * kvHeads) * ds;
+  const { floats } = random(seed);
+  const first: number[] = [];
+  let tokens = 0;
+  for (const length of lengths) {
+    first.push(tokens);
+    tokens = Math.ceil((tokens + length) / 8) * 8;
+  }
+  const prefill = vectors(floats, tokens, heads + 2 * kvHeads, headDim);
+  const fresh = vectors(floats, rows, heads + 2 * kvHeads, headDim);
+  const cache = new Float32Array((rows * capacity + 3) * kvHeads * ds).fill(UNTOUCHED);
+  const buffers = {
+    prefill: upload(gpu, prefill),
+    qkv: upload(gpu, fresh),
+    first: upload(gpu, Uint32Array.from(first)),
+    lengths: upload(gpu, Uint32Array.from(lengths)),
+    keys: upload(gpu, cache),
+    values: upload(gpu, cache),
+    out: upload(gpu, new Float32Array(rows * heads * ds).fill(UNTOUCHED)),
+  };
+  const { qkv, keys, values, out } = buffers;
+  const size = { rows, capacity, ...shape };
+  const maxLength = Math.max(...lengths);
+  runOnce(gpu, [
+    cacheFill(gpu.profile, { ...buffers, qkv: buffers.prefill }, { ...size, maxLength }),
+    cacheAppend(gpu.profile, { qkv, lengths: buffers.lengths, keys, values }, size),
+    attentionDecode(gpu.profile, { qkv, lengths: buffers.lengths, keys, values, out }, size),
+  ]);
+  const result = {
+    first,
+    prefill,
+    fresh,
+    out: (await readFloats(gpu, out)).slice(0, rows * heads * ds),
+    keys: (await readFloats(gpu, keys)).slice(0, cache.length),
+    values: (await readFloats(gpu, values)).slice(0, cache.length),
+    ds,
+    ld,
+  };
+  for (const { buffer } of Object.values(buffers)) buffer.destroy();
+  return result;
+}
+
+/** The new token's attention in float64. */
+function reference(
+  r: Awaited<ReturnType<typeof decode>>,
+  lengths: number[],
+  { heads, kvHeads, headDim, scale }: Heads,
+) {
+  const { ds, ld } = r;
+  const out = new Float64Array(lengths.length * heads * ds);
+  lengths.forEach((length, row) => {
+    const rowOf = (slot: number) =>
+      slot < length ? r.prefill.subarray((r.first[row] + slot) * ld) : r.fresh.subarray(row * ld);
+    for (let h = 0; h < heads; h++) {
+      const g = Math.floor(h * kvHeads / heads), k = (heads + g) * ds, v = (heads + kvHeads + g) * ds;
+      const scores = Array.from({ length: length + 1 }, (_, slot) => {
+        let s = 0;
+        for (let d = 0; d < headDim; d++) s += r.fresh[row * ld + h * ds + d] * rowOf(slot)[k + d];
+        return s * scale;
+      });
+      const top = Math.max(...scores);
+      const sum = scores.reduce((a, s) => a + Math.exp(s - top), 0);
+      scores.forEach((s, slot) => {
+        for (let d = 0; d < headDim; d++) {
+          out[(row * heads + h) * ds + d] += Math.exp(s - top) / sum * rowOf(slot)[v + d];
+        }
+      });
+    }
+  });
+  return out;
+}
+
+for (const headDim of [8, 10, 12, 16, 20, 32, 64]) {
+  testOnProfiles(`a decoded token attends to its row's cache with heads of ${headDim}`, async (gpu) => {
+    const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim) };
+    const lengths = [5, 0, 131, 64, 17];
+    const got = await decode(gpu, lengths, 140, shape);
+    const error = relativeError(got.out, reference(got, lengths, shape));
+    assert.ok(error < 2e-6, `the relative error is ${error}`);
+    assert.ok(got.out.every((x, i) => i % got.ds < headDim || x === 0), "the padding columns are not zero");
+  });
+}
+
+testOnProfiles("query heads share cached heads in any ratio", async (gpu) => {
+  for (const [heads, kvHeads] of [[3, 1], [5, 3], [2, 2]]) {
+    const shape = { heads, kvHeads, headDim: 8, scale: 0.4 };
+    const got = await decode(gpu, [9, 3], 16, shape);
+    assert.ok(relativeError(got.out, reference(got, [9, 3], shape)) < 2e-6);
+  }
+});
+
+testOnProfiles("the caches hold the prompt, then the new token, and nothing else is touched", async (gpu) => {
+  const shape = { heads: 2, kvHeads: 2, headDim: 10, scale: 1 };
+  const lengths = [5, 0, 12, 20], capacity = 12;
+  const got = await decode(gpu, lengths, capacity, shape);
+  const width = 2 * got.ds;
+  for (const [name, column] of [["keys", width], ["values", 2 * width]] as const) {
+    const want = new Float32Array(got[name].length).fill(UNTOUCHED);
+    lengths.forEach((length, row) => {
+      for (let slot = 0; slot <= Math.min(length, capacity - 1); slot++) {
+        const from = slot < length
+          ? got.prefill.subarray((got.first[row] + slot) * got.ld + column)
+          : got.fresh.subarray(row * got.ld + column);
+        want.set(from.subarray(0, width), (row * capacity + slot) * width);
+      }
+    });
+    assert.deepEqual(got[name], want);
+  }
+});
+
+testOnProfiles("a decoded token has the numbers that the packed forward pass gives it", async (gpu) => {
+  for (const headDim of [8, 20, 32]) {
+    const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim) };
+    const length = 37, tokens = 64, first = 16;
+    const got = await decode(gpu, [length], 40, shape, headDim);
+    const qkv = vectors(random(9).floats, tokens, 8, headDim);
+    qkv.set(got.prefill.subarray(0, length * got.ld), first * got.ld);
+    qkv.set(got.fresh, (first + length) * got.ld);
+    const starts = Uint32Array.from({ length: tokens }, (_, i) => i < first ? 0 : i < 56 ? first : 56);
+    const buffers = {
+      qkv: upload(gpu, qkv),
+      starts: upload(gpu, starts),
+      out: upload(gpu, new Float32Array(tokens * 4 * got.ds)),
+      lse: upload(gpu, new Float32Array(tokens * 4)),
+    };
+    runOnce(gpu, [attention(gpu.profile, buffers, { tokens, ...shape })]);
+    const width = 4 * got.ds, at = (first + length) * width;
+    const packed = (await readFloats(gpu, buffers.out)).slice(at, at + width);
+    if (gpu.profile.kind === "cpu") assert.deepEqual(got.out, packed);
+    else assert.ok(relativeError(got.out, packed) < 1e-6);
+  }
+});
