@@ -20,6 +20,13 @@ export function epochOrder(
   return Uint32Array.from({ length: rows }, (_, index) => index);
 }
 
+/** Rows that are read by number: an array, or a dataset that makes each row when it is asked for. */
+export interface Rows<T> {
+  readonly length: number;
+  /** The row; defined from 0 to length − 1. */
+  at(row: number): T | undefined;
+}
+
 /** Where reading a dataset stands: plain JSON, for checkpoints. */
 export interface DataCursor {
   /** Passes that are finished. */

@@ -32,12 +32,13 @@ export interface Rollout {
   score: number;
 }
 
-/** The four models of PPO. */
-export interface PpoModels {
+/** The models that score rollouts. */
+export interface ScoringModels {
   policy: Model;
   reference: Model;
   reward: Model;
-  value: Model;
+  /** Absent where nothing is learnt, as in evaluations; values are then 0. */
+  value?: Model;
 }
 
 /** Scores are reported and used as (score − mean) / std. */
@@ -54,7 +55,7 @@ export type RolloutScorer = (
 /** Rows scored in one pass. */
 export function rolloutScorer(
   workspace: Workspace,
-  models: PpoModels,
+  models: ScoringModels,
   { temperature, batchSize, scoreScale, valueScale }: {
     temperature: number;
     batchSize: number;
@@ -79,7 +80,7 @@ export function rolloutScorer(
       const hidden = decoder(tape, model, batch, { frozen: true });
       return scalarHead(tape, hidden, slotTensor(tape, model.params, "score", true));
     };
-    tape.output("values", headed(models.value));
+    if (models.value) tape.output("values", headed(models.value));
     tape.output("scores", gather(tape, headed(models.reward), tape.input("last", [rows], "u32")));
   });
 
@@ -105,7 +106,9 @@ export function rolloutScorer(
           refLogprobs: cut(out.refLogprob),
           entropy: cut(out.entropy),
           exactKl: cut(out.kl),
-          values: cut(out.values, 1).map((v) => (v - valueScale.mean) / valueScale.std),
+          values: out.values
+            ? cut(out.values, 1).map((v) => (v - valueScale.mean) / valueScale.std)
+            : new Float64Array(completion.length + 1),
           score: (out.scores[i] - scoreScale.mean) / scoreScale.std,
         });
       });

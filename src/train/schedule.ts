@@ -5,7 +5,15 @@
  */
 
 /** Shape of the learning rate over time. */
-export type LrSchedulerType = "linear" | "cosine" | "constant" | "constant_with_warmup";
+export type LrSchedulerType =
+  | "linear"
+  | "cosine"
+  | "constant"
+  | "constant_with_warmup"
+  | "warmup_stable_decay";
+
+/** Share of the steps over which warmup_stable_decay falls, and the share of the rate that it keeps. */
+const DECAY_SHARE = 0.25, LOWEST_RATE = 0.02;
 
 /** Options that determine the schedule. */
 export interface ScheduleOptions {
@@ -26,6 +34,9 @@ export function learningRateAt(step: number, total: number, options: ScheduleOpt
   const warmup = options.warmupSteps > 0 ? options.warmupSteps : Math.ceil(options.warmupRatio * total);
   if (step < warmup) return learningRate * step / Math.max(1, warmup);
   if (lrSchedulerType === "constant_with_warmup") return learningRate;
+  if (lrSchedulerType === "warmup_stable_decay") {
+    return learningRate * Math.max(LOWEST_RATE, Math.min(1, (total - step) / (DECAY_SHARE * total)));
+  }
   const progress = (step - warmup) / Math.max(1, total - warmup);
   if (lrSchedulerType === "linear") return learningRate * Math.max(0, 1 - progress);
   return learningRate * Math.max(0, 0.5 * (1 + Math.cos(Math.PI * progress)));

@@ -3,7 +3,14 @@
  *
  * @module
  */
-import { type DataCursor, FIRST_ROW, packBatch, type PackedBatch, takeBatch } from "../data/batches.ts";
+import {
+  type DataCursor,
+  FIRST_ROW,
+  packBatch,
+  type PackedBatch,
+  type Rows,
+  takeBatch,
+} from "../data/batches.ts";
 import type { SftExample } from "../data/tokenize.ts";
 import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
 import { dftLoss, nllLoss } from "../rl/losses.ts";
@@ -21,7 +28,7 @@ import { learningRateAt, stepsPerEpoch, totalSteps } from "./schedule.ts";
 export interface SftInputs {
   workspace: Workspace;
   model: Model;
-  examples: SftExample[];
+  examples: Rows<SftExample>;
   evalExamples?: SftExample[];
 }
 
@@ -89,7 +96,7 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
         batchSize: options.perDeviceTrainBatchSize,
         shuffle: options.shuffleDataset,
       });
-      microBatches.push(Array.from(rows, (row) => examples[row]));
+      microBatches.push(Array.from(rows, (row) => examples.at(row)!));
       const newEpoch = next.epoch !== state.cursor.epoch;
       state.cursor = next;
       if (newEpoch) break;

@@ -21,6 +21,8 @@ export interface LogProb {
   entropy: Tensor;
   /** ln Σ exp(logit / T). */
   lse: Tensor;
+  /** 1 where the target is the most likely token, else 0. */
+  correct: Tensor;
 }
 
 interface Chunk {
@@ -48,7 +50,11 @@ export function logProb(
   temperature = 1,
 ): LogProb {
   const [tokens, width] = hidden.shape, [vocab] = head.shape;
-  const [logprob, entropy, lse] = ["logprob", "entropy", "lse"].map((label) => tape.tensor(label, [tokens]));
+  const vector = (label: string) => tape.tensor(label, [tokens]);
+  const logprob = vector("logprob"),
+    entropy = vector("entropy"),
+    lse = vector("lse"),
+    correct = vector("correct");
   const invTemperature = 1 / temperature;
   const parts = chunks(tape, tokens, vocab);
   const logitsOf = ({ first, rows }: Chunk) => {
@@ -60,7 +66,7 @@ export function logProb(
   for (const chunk of parts) {
     const logits = logitsOf(chunk);
     const shape = { rows: chunk.rows, vocab, first: chunk.first, invTemperature };
-    tape.push(logProbForward(tape.profile, { logits, targets, logprob, entropy, lse }, shape));
+    tape.push(logProbForward(tape.profile, { logits, targets, logprob, entropy, lse, correct }, shape));
   }
   tape.recordAll("log_prob", [logprob, entropy], [hidden, head], (dlogprobGiven, dentropyGiven) => {
     const zeros = () => {
@@ -76,7 +82,7 @@ export function logProb(
       return logits;
     });
   });
-  return { logprob, entropy, lse };
+  return { logprob, entropy, lse, correct };
 }
 
 /** Gradients of hidden and head, chunk by chunk, from the gradients of the logits that `dlogitsOf` makes. */

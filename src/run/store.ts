@@ -1,0 +1,222 @@
+/**
+ * `run.db`: metrics, samples, events and knobs of a run, in SQLite.
+ *
+ * The database is in WAL mode, so it can be read while a run writes it. Nothing is fsynced per step; what a crash of the
+ * machine (not of the process) may lose is at most what came after the last checkpoint, because {@linkcode RunStore.sync}
+ * comes before each.
+ *
+ * Metrics that are not finite survive: ±Infinity is stored as itself and NaN, which SQLite does not know, as NULL.
+ *
+ * @module
+ */
+import { DatabaseSync, type StatementSync } from "node:sqlite";
+import { fromJson, toJson } from "./json.ts";
+
+/** One stored metric. */
+export interface MetricRow {
+  stage: string;
+  step: number;
+  name: string;
+  value: number;
+  /** Unix time in seconds. */
+  time: number;
+}
+
+/** A completion that is kept for reading. */
+export interface Sample {
+  prompt: string;
+  completion: string;
+  /** Tokens of the completion. */
+  tokens: number;
+  /** Every component of the reward by name. */
+  rewards: Record<string, number>;
+  /** Where the prompt is from, `train` if not given. */
+  split?: "train" | "eval";
+}
+
+/** One stored sample. */
+export interface SampleRow extends Required<Sample> {
+  stage: string;
+  step: number;
+}
+
+/** Something that happened: a resumption, a skipped step, an interruption. */
+export interface EventRow {
+  /** Unix time in seconds. */
+  time: number;
+  stage: string;
+  step: number;
+  kind: string;
+  detail: Record<string, unknown>;
+}
+
+/** A setting that was changed while the run was going; it holds from `step` on. */
+export interface KnobRow {
+  stage: string;
+  step: number;
+  name: string;
+  value: number;
+  /** Who changed it, e.g. `http` or `watch`. */
+  who: string;
+  /** Unix time in seconds. */
+  time: number;
+}
+
+/** The database of a run. */
+export interface RunStore {
+  appendMetrics(stage: string, step: number, metrics: Record<string, number>): void;
+  appendSamples(stage: string, step: number, samples: Sample[]): void;
+  appendEvent(stage: string, step: number, kind: string, detail?: Record<string, unknown>): void;
+  appendKnob(knob: Omit<KnobRow, "time">): void;
+  /** Metrics in the order of steps, of one stage or name if given. */
+  metrics(stage?: string, name?: string): MetricRow[];
+  /** Samples in the order they were written. */
+  samples(stage?: string): SampleRow[];
+  events(stage?: string): EventRow[];
+  knobs(stage?: string): KnobRow[];
+  /**
+   * Drops metrics and samples of later steps of a stage, which a resumed run is about to write again. Events and knobs are
+   * history and stay; a `resumed` event is added.
+   */
+  truncateAfter(stage: string, step: number): void;
+  /** Makes everything written so far safe on disk. */
+  sync(): void;
+  close(): void;
+}
+
+const SCHEMA = `
+  PRAGMA journal_mode = WAL;
+  PRAGMA synchronous = NORMAL;
+  PRAGMA busy_timeout = 5000;
+  CREATE TABLE IF NOT EXISTS metrics (
+    step INTEGER NOT NULL, name TEXT NOT NULL, value REAL, stage TEXT NOT NULL, time REAL NOT NULL,
+    PRIMARY KEY (stage, step, name)
+  ) WITHOUT ROWID;
+  CREATE TABLE IF NOT EXISTS samples (
+    step INTEGER NOT NULL, stage TEXT NOT NULL, prompt TEXT NOT NULL, completion TEXT NOT NULL,
+    tokens INTEGER NOT NULL, rewards TEXT NOT NULL, split TEXT NOT NULL
+  );
+  CREATE INDEX IF NOT EXISTS samples_of_stage ON samples (stage, step);
+  CREATE TABLE IF NOT EXISTS events (
+    time REAL NOT NULL, step INTEGER NOT NULL, stage TEXT NOT NULL, kind TEXT NOT NULL, detail TEXT NOT NULL
+  );
+  CREATE TABLE IF NOT EXISTS knobs (
+    step INTEGER NOT NULL, stage TEXT NOT NULL, name TEXT NOT NULL, value REAL, who TEXT NOT NULL, time REAL NOT NULL
+  );
+`;
+
+const now = () => Date.now() / 1000;
+
+/** Opens `run.db` at `path`, which is created where it does not exist. */
+export function openStore(path: string): RunStore {
+  const db = attempt(() => {
+    const opened = new DatabaseSync(path);
+    opened.exec(SCHEMA);
+    return opened;
+  });
+  const statements = new Map<string, StatementSync>();
+
+  /** Runs `action`; an error of SQLite names the file. */
+  function attempt<T>(action: () => T): T {
+    try {
+      return action();
+    } catch (error) {
+      throw new Error(`Cannot use ${path}: ${(error as Error).message}.`, { cause: error });
+    }
+  }
+
+  function prepared(sql: string): StatementSync {
+    let statement = statements.get(sql);
+    if (!statement) statements.set(sql, statement = db.prepare(sql));
+    return statement;
+  }
+
+  /** All or nothing, in one transaction. */
+  function write(action: () => void): void {
+    attempt(() => {
+      db.exec("BEGIN IMMEDIATE");
+      try {
+        action();
+        db.exec("COMMIT");
+      } catch (error) {
+        if (db.isTransaction) db.exec("ROLLBACK");
+        throw error;
+      }
+    });
+  }
+
+  function insertEvent(stage: string, step: number, kind: string, detail: Record<string, unknown>): void {
+    prepared("INSERT INTO events (time, step, stage, kind, detail) VALUES (?, ?, ?, ?, ?)")
+      .run(now(), step, stage, kind, toJson(detail));
+  }
+
+  /** Rows of a table; each filter whose value is undefined lets everything through. */
+  function select(table: string, filters: Record<string, string | undefined>, order: string) {
+    const given = Object.entries(filters).filter((entry): entry is [string, string] =>
+      entry[1] !== undefined
+    );
+    const where = given.length ? ` WHERE ${given.map(([name]) => `${name} = ?`).join(" AND ")}` : "";
+    return attempt(() =>
+      prepared(`SELECT * FROM ${table}${where} ORDER BY ${order}`).all(...given.map(([, value]) => value))
+    );
+  }
+
+  return {
+    appendMetrics(stage, step, metrics) {
+      write(() => {
+        const insert = prepared(
+          "INSERT OR REPLACE INTO metrics (step, name, value, stage, time) VALUES (?, ?, ?, ?, ?)",
+        );
+        const time = now();
+        for (const [name, value] of Object.entries(metrics)) insert.run(step, name, value, stage, time);
+      });
+    },
+    appendSamples(stage, step, samples) {
+      write(() => {
+        const insert = prepared(
+          "INSERT INTO samples (step, stage, prompt, completion, tokens, rewards, split) VALUES (?, ?, ?, ?, ?, ?, ?)",
+        );
+        for (const { prompt, completion, tokens, rewards, split = "train" } of samples) {
+          insert.run(step, stage, prompt, completion, tokens, toJson(rewards), split);
+        }
+      });
+    },
+    appendEvent(stage, step, kind, detail = {}) {
+      write(() => insertEvent(stage, step, kind, detail));
+    },
+    appendKnob({ stage, step, name, value, who }) {
+      write(() =>
+        prepared("INSERT INTO knobs (step, stage, name, value, who, time) VALUES (?, ?, ?, ?, ?, ?)")
+          .run(step, stage, name, value, who, now())
+      );
+    },
+    metrics: (stage, name) =>
+      select("metrics", { stage, name }, "stage, step, name").map((row) =>
+        ({ ...row, value: row.value ?? NaN }) as unknown as MetricRow
+      ),
+    samples: (stage) =>
+      select("samples", { stage }, "rowid").map((row) =>
+        ({ ...row, rewards: fromJson(row.rewards as string) }) as unknown as SampleRow
+      ),
+    events: (stage) =>
+      select("events", { stage }, "rowid").map((row) =>
+        ({ ...row, detail: fromJson(row.detail as string) }) as unknown as EventRow
+      ),
+    knobs: (stage) =>
+      select("knobs", { stage }, "rowid").map((row) =>
+        ({ ...row, value: row.value ?? NaN }) as unknown as KnobRow
+      ),
+    truncateAfter(stage, step) {
+      write(() => {
+        const metrics = prepared("DELETE FROM metrics WHERE stage = ? AND step > ?").run(stage, step);
+        const samples = prepared("DELETE FROM samples WHERE stage = ? AND step > ?").run(stage, step);
+        insertEvent(stage, step, "resumed", {
+          droppedMetrics: Number(metrics.changes),
+          droppedSamples: Number(samples.changes),
+        });
+      });
+    },
+    sync: () => attempt(() => void prepared("PRAGMA wal_checkpoint(PASSIVE)").all()),
+    close: () => attempt(() => db.close()),
+  };
+}

@@ -1,0 +1,116 @@
+/**
+ * Every kernel in every variant: what is in this table is compiled by a second WGSL compiler in `lint_test.ts`.
+ *
+ * One entry per file of `kernels/`. Launches need no memory here, so any name stands for a buffer.
+ */
+import { activation, activationBackward } from "../../kernels/activation.ts";
+import { adamw } from "../../kernels/adamw.ts";
+import { attention } from "../../kernels/attention.ts";
+import { attentionBackward } from "../../kernels/attention_backward.ts";
+import { attentionDecode, cacheAppend, cacheFill } from "../../kernels/attention_decode.ts";
+import { columnSums } from "../../kernels/column_sums.ts";
+import { elementwise, fill } from "../../kernels/elementwise.ts";
+import { embedding, embeddingBackward } from "../../kernels/embedding.ts";
+import type { Launch, Profile } from "../../kernels/kernel.ts";
+import {
+  argmaxRows,
+  klBackward,
+  klForward,
+  logProbBackward,
+  logProbForward,
+} from "../../kernels/log_prob.ts";
+import { matmul, type Trans } from "../../kernels/matmul.ts";
+import { norm, normBackward } from "../../kernels/norm.ts";
+import { gather, scatterAdd, sum } from "../../kernels/reduce.ts";
+import { rope } from "../../kernels/rope.ts";
+import { rowDot, rowDotBackward } from "../../kernels/row_dot.ts";
+import { sampleTokens } from "../../kernels/sample.ts";
+
+/** Stands for any set of buffers. */
+// deno-lint-ignore no-explicit-any
+const any: any = new Proxy({}, { get: (_, name) => name });
+
+/** All combinations of the values of each field. */
+function combinations<T>(fields: { [K in keyof T]: T[K][] }): T[] {
+  let all: Partial<T>[] = [{}];
+  for (const name of Object.keys(fields) as (keyof T)[]) {
+    all = all.flatMap((partial) => fields[name].map((value) => ({ ...partial, [name]: value })));
+  }
+  return all as T[];
+}
+
+const HEAD_DIMS = [8, 10, 12, 16, 20, 32, 64, 80, 96, 128];
+const VOCABULARIES = [331, 5000];
+
+/** The launches of each kernel file for shapes that reach all of its variants. */
+export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> = {
+  "activation.ts": (profile) =>
+    (["swiglu", "gelu"] as const).flatMap((kind) => [
+      activation(profile, kind, any, { rows: 3, cols: 8 }),
+      activationBackward(profile, kind, any, { rows: 3, cols: 8 }),
+    ]),
+  "adamw.ts": (profile) => [adamw(profile, any, { count: 8, decayEnd: 4 })],
+  "attention.ts": (profile) => HEAD_DIMS.map((headDim) => attention(profile, any, { ...HEADS, headDim })),
+  "attention_backward.ts": (profile) =>
+    HEAD_DIMS.flatMap((headDim) => attentionBackward(profile, any, { ...HEADS, headDim })),
+  "attention_decode.ts": (profile) => [
+    cacheAppend(profile, any, { ...CACHE, headDim: 8 }),
+    cacheFill(profile, any, { ...CACHE, headDim: 8, maxLength: 5 }),
+    ...HEAD_DIMS.map((headDim) => attentionDecode(profile, any, { ...CACHE, headDim })),
+  ],
+  "column_sums.ts": (profile) =>
+    (["plain", "rows", "rms", "layer"] as const)
+      .flatMap((kind) => columnSums(profile, kind, any, { rows: 3, cols: 8 })),
+  "elementwise.ts": (profile) => [
+    elementwise(profile, { name: "lint", expression: "a * b", scalars: ["b"] }, { a: 0, b: 0 }, 0, 8),
+    fill(profile, 0, 8, 0),
+  ],
+  "embedding.ts": (profile) => [
+    ...[false, true].map((add) => embedding(profile, any, { tokens: 3, vocab: 5, cols: 8 }, add)),
+    embeddingBackward(profile, any, { tokens: 3, vocab: 5, cols: 8 }),
+  ],
+  "log_prob.ts": (profile) =>
+    VOCABULARIES.flatMap((vocab) =>
+      [logProbForward, logProbBackward, klForward, klBackward, argmaxRows]
+        .map((kernel) => kernel(profile, any, { rows: 3, vocab, first: 0, invTemperature: 1 }))
+    ),
+  "matmul.ts": (profile) =>
+    combinations({
+      trans: ["nn", "nt", "tn"] as Trans[],
+      m: [1, 9, 17, 32, 1024],
+      n: [9, 1024],
+      k: [4, 5],
+      bias: [undefined, 0],
+      residual: [undefined, 0],
+      accumulate: [false, true],
+    }).map(({ bias, residual, ...shape }) => matmul(profile, { a: 0, b: 0, c: 0, bias, residual }, shape)),
+  "norm.ts": (profile) =>
+    (["rms", "layer"] as const).flatMap((kind) => [
+      norm(profile, any, { kind, rows: 3, cols: 8, eps: 1e-5 }),
+      ...[false, true].map((add) => normBackward(profile, any, { kind, rows: 3, cols: 8, eps: 1e-5 }, add)),
+    ]),
+  "reduce.ts": (profile) => [
+    ...[false, true].flatMap((squares) => sum(profile, any, 8, squares)),
+    ...[1, 4].flatMap((
+      width,
+    ) => [gather(profile, any, { count: 3, width }), scatterAdd(profile, any, { count: 3, width })]),
+  ],
+  "rope.ts": (profile) =>
+    [8, 10].map((headDim) =>
+      rope(profile, any, { tokens: 3, ld: 64, heads: 2, headDim, headStride: headDim + headDim % 4 }, false)
+    ),
+  "row_dot.ts": (profile) => [
+    rowDot(profile, any, { rows: 3, cols: 8 }),
+    ...[false, true].map((add) => rowDotBackward(profile, any, { rows: 3, cols: 8 }, add)),
+  ],
+  "sample.ts": (profile) =>
+    [{ temperature: 0, topK: 0, topP: 1 }, { temperature: 1, topK: 0, topP: 1 }, {
+      temperature: 1,
+      topK: 5,
+      topP: 0.9,
+    }]
+      .map((how) => sampleTokens(profile, any, { rows: 3, vocab: 8, most: 4 }, { ...how, stopIds: [1] })),
+};
+
+const HEADS = { tokens: 70, heads: 4, kvHeads: 2, scale: 0.3 };
+const CACHE = { rows: 3, capacity: 8, heads: 4, kvHeads: 2, scale: 0.3 };
