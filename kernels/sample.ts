@@ -125,15 +125,15 @@ export function sampleTokens<B>(
     }
   var chosen = 0u;
   var sofar = 0.0;
-  var from = 0u;
+  var begin = 0u;
   ${
       threads === 1 || greedy ? "" : `for (var t = 0u; t < ${threads - 1}u; t++) {
     if (sofar + sums[t] > goal) { break; }
     sofar += sums[t];
-    from = min((t + 1u) * chunk, u.vocab);
+    begin = min((t + 1u) * chunk, u.vocab);
   }`
     }
-  for (var i = from; i < u.vocab; i++) {
+  for (var i = begin; i < u.vocab; i++) {
     let z = logits[base + i];
     if (orderedBits(z) < cut) { continue; }
     chosen = i;

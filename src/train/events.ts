@@ -1,8 +1,9 @@
 /**
- * What trainers yield.
+ * What trainers yield, and how they let others have a turn.
  *
  * @module
  */
+import { setImmediate } from "node:timers";
 
 /** One finished step of a trainer. */
 export interface StepEvent {
@@ -13,4 +14,11 @@ export interface StepEvent {
   total: number;
   /** TRL's metric names. */
   metrics: Record<string, number>;
+}
+
+/**
+ * Lets signals, timers and GPU errors be handled: a loop over synchronous reads never returns to the event loop by itself.
+ */
+export function breathe(): Promise<void> {
+  return new Promise((resolve) => setImmediate(resolve));
 }

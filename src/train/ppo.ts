@@ -14,7 +14,7 @@ import { type KlController, updateKlCoef } from "../rl/kl.ts";
 import type { StageRun } from "../run/run.ts";
 import { openGenerator } from "../sample/generate.ts";
 import type { Workspace } from "../tape/plan.ts";
-import type { StepEvent } from "./events.ts";
+import { breathe, type StepEvent } from "./events.ts";
 import { openGuard } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { PpoOptions } from "./options/ppo.ts";
@@ -202,9 +202,11 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
         rewards: { score: advantages[i].score, kl: advantages[i].kl.reduce((a, b) => a + b, 0) },
       })),
     );
-    if (isDue(state.step, options.saveSteps, total) || run.interrupted()) await checkpoint();
+    await breathe();
+    const stop = run.interrupted();
+    if (stop || isDue(state.step, options.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
-    if (run.interrupted() && state.step < total) return;
+    if (stop) return;
   }
 }
 

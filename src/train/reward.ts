@@ -13,7 +13,7 @@ import { scalarHead } from "../tape/ops/linear.ts";
 import { gather } from "../tape/ops/reduce.ts";
 import { planCache } from "../tape/plans.ts";
 import type { Inputs, Plan, Workspace } from "../tape/plan.ts";
-import type { StepEvent } from "./events.ts";
+import { breathe, type StepEvent } from "./events.ts";
 import { openGuard } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { RewardOptions } from "./options/reward.ts";
@@ -133,9 +133,11 @@ export async function* reward(
       for (const [name, value] of Object.entries(meanOf(parts, sizes))) metrics[`eval_${name}`] = value;
     }
     run.log(state.step, metrics);
-    if (isDue(state.step, options.saveSteps, total) || run.interrupted()) await checkpoint();
+    await breathe();
+    const stop = run.interrupted();
+    if (stop || isDue(state.step, options.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
-    if (run.interrupted() && state.step < total) return;
+    if (stop) return;
   }
 }
 

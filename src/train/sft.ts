@@ -18,7 +18,7 @@ import type { StageRun } from "../run/run.ts";
 import { logProb } from "../tape/ops/log_prob.ts";
 import { planCache } from "../tape/plans.ts";
 import type { Inputs, Plan, Workspace } from "../tape/plan.ts";
-import type { StepEvent } from "./events.ts";
+import { breathe, type StepEvent } from "./events.ts";
 import { openGuard } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { SftOptions } from "./options/sft.ts";
@@ -137,9 +137,11 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
       Object.assign(metrics, await evaluateSft(evalPlan, data.evalExamples, options.perDeviceEvalBatchSize));
     }
     run.log(state.step, metrics);
-    if (isDue(state.step, options.saveSteps, total) || run.interrupted()) await checkpoint();
+    await breathe();
+    const stop = run.interrupted();
+    if (stop || isDue(state.step, options.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
-    if (run.interrupted() && state.step < total) return;
+    if (stop) return;
   }
 }
 

@@ -1,0 +1,145 @@
+/**
+ * Fields of TRL's configurations that keel knows but does not have, so that a configuration written for TRL runs here.
+ *
+ * @module
+ */
+
+const PRECISION = "arithmetic is f32 here";
+const DISTRIBUTED = "there is one process and one device here";
+const REPORTS = "metrics are in run.db and report.html of the run directory";
+const LOADING = "rows are read and tokenised by one process, in memory";
+const HUB = "nothing is uploaded";
+const MEMORY = "keel plans its own memory";
+const VLLM = "completions are sampled by the training kernels themselves";
+const PADDING = "batches are packed, so nothing is padded";
+const TORCH = "there is no PyTorch here";
+const DEEPSPEED = "there is no sharding over devices here";
+const STEPS = "keel evaluates, logs and saves by steps: eval_steps, logging_steps, save_steps";
+const SAMPLES = "samples of every step are kept in run.db";
+
+/** Fields without a meaning here, and why; they are passed over with a warning. */
+const MEANINGLESS: Record<string, string> = {
+  bf16: PRECISION,
+  fp16: PRECISION,
+  tf32: PRECISION,
+  bf16_full_eval: PRECISION,
+  fp16_full_eval: PRECISION,
+  half_precision_backend: PRECISION,
+  dtype: PRECISION,
+  torch_dtype: PRECISION,
+  attn_implementation: "attention has one implementation, made for the adapter at hand",
+  use_cpu: "the device is the WebGPU adapter; `keel doctor` shows it",
+  no_cuda: "the device is the WebGPU adapter; `keel doctor` shows it",
+  use_liger_kernel: "the kernels are keel's own",
+  use_cache: "generation always has a KV cache",
+  torch_compile: TORCH,
+  torch_compile_backend: TORCH,
+  torch_compile_mode: TORCH,
+  torch_empty_cache_steps: MEMORY,
+  activation_offloading: MEMORY,
+  auto_find_batch_size: MEMORY,
+  gradient_checkpointing_kwargs: "gradient_checkpointing has no settings here",
+  ddp_backend: DISTRIBUTED,
+  ddp_timeout: DISTRIBUTED,
+  ddp_find_unused_parameters: DISTRIBUTED,
+  ddp_bucket_cap_mb: DISTRIBUTED,
+  local_rank: DISTRIBUTED,
+  world_size: DISTRIBUTED,
+  deepspeed: DEEPSPEED,
+  fsdp: DEEPSPEED,
+  fsdp_config: DEEPSPEED,
+  ds3_gather_for_generation: DEEPSPEED,
+  accelerator_config: DISTRIBUTED,
+  dataset_num_proc: LOADING,
+  dataset_kwargs: LOADING,
+  dataset_streaming: LOADING,
+  dataloader_num_workers: LOADING,
+  dataloader_pin_memory: LOADING,
+  dataloader_persistent_workers: LOADING,
+  dataloader_prefetch_factor: LOADING,
+  remove_unused_columns: "columns that are not needed are not read",
+  padding_free: PADDING,
+  pad_to_multiple_of: PADDING,
+  pad_token: PADDING,
+  group_by_length: PADDING,
+  length_column_name: PADDING,
+  eval_packing: PADDING,
+  disable_dropout: "the models have no dropout",
+  report_to: REPORTS,
+  run_name: REPORTS,
+  logging_dir: REPORTS,
+  project: REPORTS,
+  log_level: "one line per logged step is printed",
+  log_completions: SAMPLES,
+  num_completions_to_print: SAMPLES,
+  num_sample_generations: SAMPLES,
+  disable_tqdm: "the progress line is for terminals only",
+  include_num_input_tokens_seen: "num_tokens is always counted",
+  include_tokens_per_second: "tokens per second are always shown",
+  do_train: "the command says what is done",
+  do_eval: "evaluation happens where there is an evaluation dataset",
+  do_predict: "the command says what is done",
+  eval_strategy: STEPS,
+  logging_strategy: STEPS,
+  save_strategy: STEPS,
+  logging_first_step: "every step is stored in run.db",
+  eval_on_start: STEPS,
+  save_safetensors: "weights are always safetensors",
+  save_only_model: "a checkpoint always has everything needed to resume",
+  push_to_hub: HUB,
+  hub_model_id: HUB,
+  hub_strategy: HUB,
+  hub_token: HUB,
+  hub_private_repo: HUB,
+  trust_remote_code: "no code of a model is ever run",
+  model_revision: "models are read from a directory",
+  full_determinism: "runs are always repeatable to the bit",
+  data_seed: "seed determines the order of the data, too",
+  env: "environment variables are left alone",
+  exp_name: REPORTS,
+};
+
+/** Fields that would change the numbers: allowed only with values that ask for what keel does. */
+const UNSUPPORTED: Record<string, { accepted: unknown[]; instead: string }> = {
+  assistant_only_loss: { accepted: [false], instead: "use prompt and completion columns" },
+  truncation_mode: { accepted: ["keep_start"], instead: "sequences are cut at the end" },
+  optim: {
+    accepted: ["adamw_torch", "adamw_torch_fused", "adamw_hf"],
+    instead: "the optimiser is AdamW",
+  },
+  optim_args: { accepted: [null, ""], instead: "the optimiser is AdamW" },
+  lr_scheduler_kwargs: { accepted: [null, {}], instead: "schedules have no further settings" },
+  label_smoothing_factor: { accepted: [0], instead: "labels are not smoothed" },
+  neftune_noise_alpha: { accepted: [null], instead: "embeddings get no noise" },
+  load_best_model_at_end: { accepted: [false], instead: "the result is the last step's model" },
+  use_peft: { accepted: [false], instead: "all weights are trained" },
+  load_in_8bit: { accepted: [false], instead: "weights are f32" },
+  load_in_4bit: { accepted: [false], instead: "weights are f32" },
+  dataset_text_field: { accepted: ["text"], instead: "name the column text" },
+  dataset_config: { accepted: [null], instead: "give the path of a JSON-lines file as dataset_name" },
+  dataset_train_split: { accepted: ["train"], instead: "give the path of the split as dataset_name" },
+  dataset_test_split: { accepted: ["test"], instead: "give the path of the split as eval_dataset" },
+  chat_template_path: { accepted: [null], instead: "the template is the tokenizer's" },
+  eos_token: { accepted: [null], instead: "the token is the tokenizer's" },
+  model_init_kwargs: { accepted: [null, {}], instead: "the model is as its config.json says" },
+  router_aux_loss_coef: { accepted: [null, 0], instead: "there are no mixtures of experts" },
+  batch_size: {
+    accepted: [null],
+    instead: "the batch is per_device_train_batch_size times gradient_accumulation_steps",
+  },
+};
+
+/** What is to be done with a field that a command does not have. */
+export type Foreign = { action: "ignore" | "refuse"; reason: string };
+
+/** Looks up a field (in snake case) that a command does not have; `undefined` where TRL does not know it either. */
+export function foreignField(flag: string, value: unknown): Foreign | undefined {
+  if (Object.hasOwn(UNSUPPORTED, flag)) {
+    const { accepted, instead } = UNSUPPORTED[flag];
+    const wanted = accepted.some((one) => JSON.stringify(one) === JSON.stringify(value));
+    return { action: wanted ? "ignore" : "refuse", reason: instead };
+  }
+  if (Object.hasOwn(MEANINGLESS, flag)) return { action: "ignore", reason: MEANINGLESS[flag] };
+  if (flag.startsWith("vllm_") || flag === "use_vllm") return { action: "ignore", reason: VLLM };
+  return undefined;
+}

@@ -1,0 +1,184 @@
+/**
+ * The command line: commands, flags and help, with commander.
+ *
+ * @module
+ */
+import { Command, CommanderError, Option } from "commander";
+import type { z } from "zod";
+import { VERSION } from "../run/version.ts";
+import { type Field, fieldsOf, placeholder } from "./fields.ts";
+import { type Io, processIo } from "./io.ts";
+import { parseOptions } from "./options.ts";
+import { nearest, UsageError } from "./usage_error.ts";
+
+/** What a command does; the number is its exit code, 0 if it returns nothing. */
+export type CommandBody = (options: Record<string, unknown>, io: Io) => Promise<number | void>;
+
+/** A command of the program. */
+export interface CommandDefinition {
+  name: string;
+  /** One line for the list of commands. */
+  summary: string;
+  /** What it does, for its own help. */
+  description: string;
+  /** Command lines, without the program's name, and what they do. */
+  examples: [command: string, meaning: string][];
+  schema: z.ZodType;
+  load(): Promise<CommandBody>;
+}
+
+/** Streams and environment of {@linkcode runProgram}. */
+export interface ProgramSettings {
+  openIo?: (json: boolean) => Io;
+}
+
+/** Options of every command that are not in its schema. */
+const GENERAL = ["config", "json", "debug", "help"];
+
+/** Runs a command line and returns the exit code: 0 done, 1 failed, 2 wrong usage, 130 interrupted. */
+export async function runProgram(
+  argv: string[],
+  definitions: CommandDefinition[],
+  { openIo = processIo }: ProgramSettings = {},
+): Promise<number> {
+  const io = openIo(argv.includes("--json"));
+  let code = 0;
+  const program = new Command("keel")
+    .description("RLHF on any GPU: supervised fine-tuning, reward models and PPO, on WebGPU.")
+    .version(VERSION, "--version", "Show the version.")
+    .helpOption("-h, --help", "Show this help.")
+    .helpCommand(false)
+    .addHelpText("after", "\nkeel COMMAND --help shows the options of a command and examples.")
+    .showSuggestionAfterError(false)
+    .allowExcessArguments()
+    .action(() => {
+      const [unknown] = program.args;
+      if (unknown === undefined) program.help();
+      const close = nearest(unknown, definitions.map(({ name }) => name));
+      throw new UsageError(
+        `There is no command "${unknown}". ${close ? `Did you mean ${close}?` : "keel --help lists them."}`,
+      );
+    });
+  configure(program, io);
+  for (const definition of definitions) {
+    const command = addCommand(program, definition);
+    configure(command, io);
+    command.action(async () => {
+      const { config, flags } = givenFlags(command);
+      const { options, warnings } = parseOptions(definition.schema, flags, config);
+      for (const warning of warnings) io.note(`Note: ${warning}`);
+      const body = await definition.load();
+      code = await body(options, io) ?? 0;
+    });
+  }
+  try {
+    await program.parseAsync(normalise(argv, definitions), { from: "user" });
+    return code;
+  } catch (error) {
+    return report(error, argv, io);
+  }
+}
+
+function configure(command: Command, io: Io): void {
+  command.exitOverride().configureOutput({
+    writeOut: (text) => io.print(text.trimEnd()),
+    // Errors come as exceptions, and are reported in one place.
+    writeErr: () => {},
+    getOutHelpWidth: () => Math.min(110, io.columns()),
+    getErrHelpWidth: () => Math.min(110, io.columns()),
+  });
+}
+
+/** Says what went wrong and returns the exit code. */
+function report(error: unknown, argv: string[], io: Io): number {
+  if (error instanceof CommanderError && error.exitCode === 0) return 0;
+  if (error instanceof CommanderError && error.code === "commander.help") return 2;
+  const known = error instanceof Error ? error : new Error(String(error));
+  const wrongUsage = error instanceof UsageError || error instanceof CommanderError;
+  const message = known.message.replace(/^error: (.)/, (_, first: string) => first.toUpperCase());
+  io.note(argv.includes("--debug") && !wrongUsage ? known.stack ?? message : message);
+  return wrongUsage ? 2 : 1;
+}
+
+function addCommand(
+  program: Command,
+  { name, summary, description, examples, schema }: CommandDefinition,
+): Command {
+  const command = program.command(name).summary(summary).description(description)
+    .usage("[options]")
+    .helpOption("-h, --help", "Show this help.")
+    .showSuggestionAfterError(false)
+    .allowUnknownOption()
+    .allowExcessArguments();
+  for (const field of fieldsOf(schema)) addFlags(command, field);
+  command
+    .addOption(
+      new Option("--config <path>", "YAML or JSON file of options; flags override it.").helpGroup("General:"),
+    )
+    .addOption(new Option("--json", "Write results as JSON.").helpGroup("General:"))
+    .addOption(new Option("--debug", "Show where an error comes from.").helpGroup("General:"));
+  const lines = examples.map(([line, meaning]) => `  # ${meaning}\n  keel ${line}`);
+  if (lines.length) command.addHelpText("after", `\nExamples:\n${lines.join("\n")}`);
+  return command;
+}
+
+/** The flag of a field, and its aliases, which help shows beside it. */
+function addFlags(command: Command, field: Field): void {
+  const value = field.kind === "boolean" && !field.list ? "[true|false]" : `<${placeholder(field)}>`;
+  const other = field.aliases.length ? ` Also --${field.aliases.join(", --")}.` : "";
+  [field.flag, ...field.aliases].forEach((flag, i) => {
+    const option = new Option(`--${flag} ${value}`, `${field.description}${other} (${fallback(field)})`)
+      .preset("true")
+      .argParser((text: string, before: string[] | undefined) => [...before ?? [], text])
+      .helpGroup(`${field.group}:`);
+    command.addOption(i === 0 ? option : option.hideHelp());
+  });
+}
+
+function fallback(field: Field): string {
+  if (field.required) return "required";
+  if (field.default === undefined || field.default === null) return "default: none";
+  return `default: ${Array.isArray(field.default) ? field.default.join(",") || "empty" : field.default}`;
+}
+
+/** Flags as they were given, unknown ones included: whether those are an error depends on what they are. */
+function givenFlags(command: Command): { config?: string; flags: Map<string, string[]> } {
+  const flags = new Map<string, string[]>();
+  for (const option of command.options) {
+    const flag = option.long!.slice(2);
+    const texts = command.getOptionValue(option.attributeName());
+    if (!GENERAL.includes(flag) && Array.isArray(texts)) flags.set(flag, texts);
+  }
+  const rest = command.args;
+  for (let i = 0; i < rest.length; i++) {
+    const match = /^--([^=]+)(?:=(.*))?$/s.exec(rest[i]);
+    if (!match) {
+      throw new UsageError(
+        `Got "${rest[i]}", expected an option (--name value). See keel ${command.name()} --help.`,
+      );
+    }
+    const next = rest[i + 1];
+    const takesNext = match[2] === undefined && next !== undefined && !next.startsWith("--");
+    flags.set(match[1].replaceAll("-", "_"), [match[2] ?? (takesNext ? next : "true")]);
+    if (takesNext) i++;
+  }
+  return { config: command.getOptionValue("config"), flags };
+}
+
+/** `--kl-coef` → `--kl_coef`, and `--no_packing` or `--no-packing` → `--packing=false`, for flags that exist. */
+function normalise(argv: string[], definitions: CommandDefinition[]): string[] {
+  const definition = definitions.find(({ name }) => argv.includes(name));
+  if (!definition) return argv;
+  const fields = fieldsOf(definition.schema);
+  const known = new Map(
+    fields.flatMap((field) => [field.flag, ...field.aliases].map((flag) => [flag, field])),
+  );
+  return argv.map((argument) => {
+    const match = /^--([a-z][\w-]*)(=.*)?$/si.exec(argument);
+    if (!match) return argument;
+    const flag = match[1].replaceAll("-", "_");
+    if (known.has(flag)) return `--${flag}${match[2] ?? ""}`;
+    const positive = flag.replace(/^no_/, "");
+    return known.get(positive)?.kind === "boolean" && positive !== flag ? `--${positive}=false` : argument;
+  });
+}

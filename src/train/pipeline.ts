@@ -1,0 +1,201 @@
+/**
+ * The whole job: base model → supervised fine-tuning → reward model → PPO, each stage a folder of one run.
+ *
+ * Every stage starts from what the one before wrote to disk, so a run that was killed goes on where it was, to the same bits.
+ *
+ * @module
+ */
+import { existsSync, readFileSync } from "node:fs";
+import { join } from "node:path";
+import { packBatch } from "../data/batches.ts";
+import type { PairExample, PromptExample, SftExample } from "../data/tokenize.ts";
+import { writeTextAtomically } from "../model/atomic_file.ts";
+import { batchInputs, decoder, type Model } from "../model/decoder.ts";
+import { initialScore } from "../model/init.ts";
+import { loadModel, makeModel, saveModel } from "../model/load.ts";
+import { destroyParams, readParams, slotTensor } from "../model/params.ts";
+import { moments } from "../rl/whiten.ts";
+import type { Run, StageRun } from "../run/run.ts";
+import { scalarHead } from "../tape/ops/linear.ts";
+import { gather } from "../tape/ops/reduce.ts";
+import { planCache } from "../tape/plans.ts";
+import type { Workspace } from "../tape/plan.ts";
+import type { StepEvent } from "./events.ts";
+import type { PpoOptions } from "./options/ppo.ts";
+import type { RewardOptions } from "./options/reward.ts";
+import type { SftOptions } from "./options/sft.ts";
+import { ppo } from "./ppo.ts";
+import { reward } from "./reward.ts";
+import type { Standardisation } from "./rollout.ts";
+import { sft } from "./sft.ts";
+
+/** Names of the stages, in order. */
+export const STAGES = ["sft", "reward", "ppo"] as const;
+
+/** Models that stand when the reward model is trained. */
+export interface JudgedModels {
+  sft: Model;
+  reward: Model;
+  scoreScale: Standardisation;
+}
+
+/** What the pipeline trains and on what. */
+export interface PipelineTask {
+  base: Model;
+  /** Directory whose tokenizer files belong to the base model. */
+  tokenizerFrom: string;
+  demonstrations: SftExample[];
+  demonstrationsEval?: SftExample[];
+  /** Comparisons for the reward model; made with the SFT model where there are none yet. */
+  comparisons: (sft: Model) => Promise<{ train: PairExample[]; eval?: PairExample[] }>;
+  prompts: PromptExample[];
+  stopIds: number[];
+  decode: (ids: number[]) => string;
+  /** Called once when the reward model is trained; returns PPO's evaluation. */
+  judge?: (
+    models: JudgedModels,
+    stage: StageRun,
+  ) => Promise<(step: number, policy: Model) => Promise<Record<string, number>>>;
+}
+
+/** Options of the three stages. */
+export interface PipelineOptions {
+  seed: number;
+  sft: SftOptions;
+  reward: RewardOptions;
+  ppo: PpoOptions;
+}
+
+/** Pairs whose scores fix the reward's scale. */
+const SCALE_PAIRS = 1024;
+
+/** Runs the stages that are not finished and yields every step of each. Returns early when the run is interrupted. */
+export async function* pipeline(
+  run: Run,
+  workspace: Workspace,
+  task: PipelineTask,
+  options: PipelineOptions,
+): AsyncGenerator<StepEvent> {
+  const { gpu } = workspace;
+
+  // 1. Supervised fine-tuning of the base model
+  const sftRun = run.stage("sft");
+  const sftDir = join(sftRun.dir, "model");
+  if (sftRun.finished() === undefined) {
+    const examples = task.demonstrations, evalExamples = task.demonstrationsEval;
+    const step = yield* all(
+      sft(sftRun, { workspace, model: task.base, examples, evalExamples }, options.sft),
+    );
+    if (sftRun.interrupted()) return;
+    await saveModel(gpu, task.base, sftDir, { tokenizerFrom: task.tokenizerFrom });
+    sftRun.finish(step);
+  }
+  destroyParams(task.base.params);
+  const reference = loadModel(gpu, sftDir);
+
+  // 2. Reward model on comparisons, from the SFT model's body and a fresh head
+  const rewardRun = run.stage("reward");
+  const rewardDir = join(rewardRun.dir, "model"), scaleFile = join(rewardRun.dir, "score_scale.json");
+  if (rewardRun.finished() === undefined) {
+    const pairs = await keep(join(rewardRun.dir, "pairs.json"), () => task.comparisons(reference));
+    const body = await readParams(gpu, reference.params);
+    const score = initialScore(reference.config.hiddenSize, options.seed);
+    const config = { ...reference.config, architecture: "reward" as const };
+    const model = makeModel(gpu, config, (name) => name === "score.weight" ? score : body[name]);
+    const step = yield* all(
+      reward(
+        rewardRun,
+        { workspace, model, examples: pairs.train, evalExamples: pairs.eval },
+        options.reward,
+      ),
+    );
+    if (rewardRun.interrupted()) return;
+    const scale = await scoreScaleOf(workspace, model, pairs.train.slice(0, SCALE_PAIRS));
+    writeTextAtomically(scaleFile, JSON.stringify(scale));
+    await saveModel(gpu, model, rewardDir, { tokenizerFrom: task.tokenizerFrom });
+    rewardRun.finish(step);
+    destroyParams(model.params);
+  }
+  const rewardModel = loadModel(gpu, rewardDir);
+  const scoreScale: Standardisation = JSON.parse(readFileSync(scaleFile, "utf8"));
+
+  // 3. PPO on the prompts, from the SFT model, with a critic that starts as the reward model
+  const ppoRun = run.stage("ppo");
+  if (ppoRun.finished() === undefined) {
+    const policy = loadModel(gpu, sftDir);
+    const evaluate = await task.judge?.({ sft: reference, reward: rewardModel, scoreScale }, ppoRun);
+    const step = yield* all(
+      ppo(ppoRun, {
+        workspace,
+        policy,
+        reference,
+        reward: rewardModel,
+        value: loadModel(gpu, rewardDir),
+        scoreScale,
+        valueScale: scoreScale,
+        prompts: task.prompts,
+        stopIds: task.stopIds,
+        decode: task.decode,
+        evaluate,
+      }, options.ppo),
+    );
+    if (ppoRun.interrupted()) return;
+    await saveModel(gpu, policy, join(ppoRun.dir, "model"), { tokenizerFrom: task.tokenizerFrom });
+    ppoRun.finish(step);
+  }
+}
+
+/** Passes on all events and returns the last step. */
+async function* all(events: AsyncGenerator<StepEvent>): AsyncGenerator<StepEvent, number> {
+  let step = 0;
+  for await (const event of events) {
+    step = event.step;
+    yield event;
+  }
+  return step;
+}
+
+/** The content of `file`, made and written where it does not exist. */
+async function keep<T>(file: string, make: () => Promise<T>): Promise<T> {
+  if (existsSync(file)) return JSON.parse(readFileSync(file, "utf8"));
+  const made = await make();
+  writeTextAtomically(file, JSON.stringify(made));
+  return made;
+}
+
+/** Mean and standard deviation of a reward model's scores over both sides of the pairs. */
+async function scoreScaleOf(
+  workspace: Workspace,
+  model: Model,
+  pairs: PairExample[],
+): Promise<Standardisation> {
+  const score = documentScorer(workspace, model);
+  const { mean, variance } = moments(await score(pairs.flatMap((pair) => [pair.chosen, pair.rejected])));
+  return { mean, std: Math.sqrt(variance) };
+}
+
+/** Documents scored in one pass. */
+const SCORE_BATCH = 128;
+
+/** A function that returns a reward model's score of each document, read at its last token. */
+export function documentScorer(
+  workspace: Workspace,
+  model: Model,
+): (documents: number[][]) => Promise<number[]> {
+  const plan = planCache(workspace, (tape, tokens: number, rows: number) => {
+    const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
+    const scores = scalarHead(tape, hidden, slotTensor(tape, model.params, "score", true));
+    tape.output("scores", gather(tape, scores, tape.input("last", [rows], "u32")));
+  });
+  return async (documents) => {
+    const scores: number[] = [];
+    for (let at = 0; at < documents.length; at += SCORE_BATCH) {
+      const part = documents.slice(at, at + SCORE_BATCH);
+      const { ids, positions, starts, ends, tokens, first, lengths } = packBatch(part);
+      const last = first.map((start, i) => start + lengths[i] - 1);
+      const out = await plan(tokens, part.length).run({ ids, positions, starts, ends, last });
+      scores.push(...out.scores.subarray(0, part.length));
+    }
+    return scores;
+  };
+}

@@ -1,0 +1,65 @@
+import assert from "node:assert/strict";
+import { embedding, embeddingBackward } from "../../kernels/embedding.ts";
+import { OUTSIDE, run, unpadded } from "./launches.ts";
+import { random, relativeError, stored, testOnProfiles } from "./helpers.ts";
+
+/** Token indices sorted by id, equal ids in token order. */
+const sortById = (ids: Uint32Array) =>
+  Uint32Array.from([...ids.keys()].sort((a, b) => ids[a] - ids[b] || a - b));
+
+testOnProfiles("an embedding picks rows and its gradient sums them by id", async (gpu) => {
+  for (const [tokens, vocab, cols] of [[1, 1, 1], [7, 5, 3], [70, 11, 36], [129, 300, 13], [40, 1, 8]]) {
+    const { floats, below } = random(tokens + vocab + cols);
+    const table = floats(vocab * cols), dy = floats(tokens * cols), old = floats(vocab * cols);
+    const ids = Uint32Array.from({ length: tokens }, () => below(vocab));
+    const above = floats(tokens * cols);
+    const outside = { extraRows: 2, outside: OUTSIDE };
+    const data = {
+      ids,
+      order: sortById(ids),
+      table: stored(table, vocab, cols, { extraRows: 2 }),
+      dy: stored(dy, tokens, cols, { extraRows: 2 }),
+      y: stored(above, tokens, cols, outside),
+      added: stored(above, tokens, cols, outside),
+      dtable: stored(old, vocab, cols, outside),
+    };
+    const shape = { tokens, vocab, cols };
+    const got = await run(gpu, data, ({ ids, order, table, dy, y, added, dtable }) => [
+      embedding(gpu.profile, { ids, table, y }, shape),
+      embedding(gpu.profile, { ids, table, y: added }, shape, true),
+      embeddingBackward(gpu.profile, { ids, order, dy, dtable }, shape),
+    ]);
+    const name = `[${tokens}, ${vocab}, ${cols}]`;
+    const want = Array.from(dy, (_, i) => table[ids[Math.floor(i / cols)] * cols + i % cols]);
+    assert.deepEqual([...unpadded(got.y, tokens, cols, name)], want);
+    assert.deepEqual(
+      unpadded(got.added, tokens, cols, name),
+      above.map((v, i) => v + want[i]),
+      `${name} accumulated`,
+    );
+    const dtable = Float64Array.from(old);
+    dy.forEach((d, i) => dtable[ids[Math.floor(i / cols)] * cols + i % cols] += d);
+    const error = relativeError(unpadded(got.dtable, vocab, cols, name), dtable);
+    assert.ok(error < 1e-6, `${name}: the gradient has a relative error of ${error}`);
+  }
+});
+
+testOnProfiles("an id past the vocabulary reads row 0 and gets no gradient", async (gpu) => {
+  const ids = new Uint32Array([2, 9, 0, 0xffffffff]);
+  const table = new Float32Array([1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12]);
+  const shape = { tokens: 4, vocab: 3, cols: 4 };
+  const data = {
+    ids,
+    order: sortById(ids),
+    table,
+    y: new Float32Array(16),
+    dy: new Float32Array(16).fill(1),
+    dtable: new Float32Array(16),
+  };
+  const got = await run(gpu, data, ({ ids, order, table, y, dy, dtable }) => [
+    embedding(gpu.profile, { ids, table, y }, shape),
+    embeddingBackward(gpu.profile, { ids, order, dy, dtable }, shape),
+  ]);
+  assert.deepEqual([...got.y], [9, 10, 11, 12, 1, 2, 3, 4, 1, 2, 3, 4, 1, 2, 3, 4]);
+  assert.deepEqual([...got.dtable], [1, 1, 1, 1, 0, 0, 0, 0, 1, 1, 1, 1, 0, 0, 0, 0]);
+});

@@ -1,0 +1,85 @@
+/** Running launches in the kernel tests: upload, dispatch, read everything back, twice, and compare the bits. */
+import assert from "node:assert/strict";
+import { type Launch, padded } from "../../kernels/kernel.ts";
+import { readFloats, upload } from "../../src/gpu/buffers.ts";
+import type { Gpu, GpuWindow } from "../../src/gpu/device.ts";
+import { runOnce } from "../../src/gpu/run.ts";
+
+/** What a test puts around a matrix that a kernel must not write. */
+export const OUTSIDE = 7;
+
+/**
+ * Runs the launches over buffers that hold `data` and returns what each buffer holds afterwards, rounded up to whole vec4s.
+ * A second run on the same data must give the same bits.
+ */
+export async function run<K extends string>(
+  gpu: Gpu,
+  data: Record<K, Float32Array | Uint32Array>,
+  launches: (buffers: Record<K, GpuWindow>) => Launch<GpuWindow>[],
+): Promise<Record<K, Float32Array<ArrayBuffer>>> {
+  const names = Object.keys(data) as K[];
+  const once = async () => {
+    const buffers = Object.fromEntries(names.map((name) => [name, upload(gpu, data[name])])) as Record<
+      K,
+      GpuWindow
+    >;
+    runOnce(gpu, launches(buffers));
+    const out = {} as Record<K, Float32Array<ArrayBuffer>>;
+    for (const name of names) {
+      out[name] = await readFloats(gpu, buffers[name]);
+      buffers[name].buffer.destroy();
+    }
+    return out;
+  };
+  const first = await once(), second = await once();
+  for (const name of names) assert.deepEqual(words(second[name]), words(first[name]), `${name} changed`);
+  return first;
+}
+
+/** The same memory as u32. */
+export function words(floats: Float32Array<ArrayBuffer>): Uint32Array<ArrayBuffer> {
+  return new Uint32Array(floats.buffer);
+}
+
+/** The [rows, cols] values of a stored matrix; its padding columns must be exactly zero, and what follows OUTSIDE. */
+export function unpadded(
+  stored: Float32Array,
+  rows: number,
+  cols: number,
+  name = "",
+): Float32Array<ArrayBuffer> {
+  const ld = padded(cols);
+  const out = new Float32Array(rows * cols);
+  for (let r = 0; r < rows; r++) {
+    out.set(stored.subarray(r * ld, r * ld + cols), r * cols);
+    for (let c = cols; c < ld; c++) {
+      assert.equal(Math.abs(stored[r * ld + c]), 0, `${name} padding at row ${r}, column ${c}`);
+    }
+  }
+  assert.ok(stored.subarray(rows * ld).every((x) => x === OUTSIDE), `${name} was written below its last row`);
+  return out;
+}
+
+/** Vectors as the kernels store them: zero up to the next multiple of four, then four floats of OUTSIDE. */
+export function vector(values: ArrayLike<number>): Float32Array<ArrayBuffer> {
+  const out = new Float32Array(padded(values.length) + 4).fill(OUTSIDE, padded(values.length));
+  out.set(values);
+  return out;
+}
+
+/** The gradient of f at x by central differences, in float64; `of` picks which elements. */
+export function differences(
+  x: ArrayLike<number>,
+  f: (x: Float64Array, changed: number) => number,
+  step = 1e-5,
+): Float64Array {
+  const at = Float64Array.from(x);
+  return at.map((value, i) => {
+    at[i] = value + step;
+    const above = f(at, i);
+    at[i] = value - step;
+    const below = f(at, i);
+    at[i] = value;
+    return (above - below) / (2 * step);
+  });
+}
