@@ -32,96 +32,123 @@ export function cpuTileRows(m: number): number {
 
 /** The kernel whose workgroups make `rows` × 4·`lanes` of C. */
 export function cpuMatmul(lanes: number, rows: number, variant: MatmulVariant): Kernel {
-  const sums = (row: number) => repeat(4, (column) => `s${row}_${column}`, ", ");
-  return cachedKernel(`matmul_cpu${lanes}_${rows}_${variantName(variant)}`, () => ({
-    ...matmulInterface(variant),
-    needs: ["subgroups"],
-    workgroup: lanes,
-    body: `
+  return cachedKernel(`matmul_cpu${lanes}_${rows}_${variantName(variant)}`, () => {
+    const a = variant.trans === "tn" ? columnsOfA(lanes, rows) : rowsOfA(lanes, rows);
+    const b = variant.trans === "nt" ? rowsOfB() : columnsOfB();
+    const loads = [...b.loads, ...a.loads];
+    const sums = (row: number) => repeat(4, (column) => `s${row}_${column}`, ", ");
+    return {
+      ...matmulInterface(variant),
+      needs: ["subgroups"],
+      workgroup: lanes,
+      body: `
   let row0 = group.y * ${rows}u;
   let quad = group.x * ${lanes}u + lane;
   let baseA = group.z * u.strideA;
   let baseB = group.z * u.strideB;
+  ${loads.map(({ name, start }) => `let ${name}_at = ${start};`).join("\n  ")}
   ${repeat(rows, (row) => repeat(4, (column) => `var s${row}_${column} = 0.0;`, " "), "\n  ")}
   for (var step = 0u; step < u.k; step += 4u) {
-${multiplyFourSteps(lanes, rows, variant)}
+    ${loads.map((load) => loadStatement(load, variant.tail)).join("\n    ")}
+    ${multiplyFourSteps(rows, a.find, b.find)}
   }
   ${prepareStore(variant, "quad", "")}
   ${repeat(rows, (row) => storeQuad(variant, `row0 + ${row}u`, "quad", `vec4f(${sums(row)})`, ""), "\n  ")}`,
-  }));
+    };
+  });
+}
+
+/** A vec4 that each lane loads per iteration. The index is `start`, computed before the loop, plus what four steps advance. */
+interface Load {
+  name: string;
+  matrix: "a" | "b";
+  start: string;
+  /** The step within the iteration, for a matrix stored by k; its rows past k hold anything and must be masked. */
+  k?: string;
+}
+
+function loadStatement({ name, matrix, k }: Load, tail: boolean): string {
+  const value = `${matrix}[${name}_at + ${k === undefined ? "step / 4u" : `step * u.ld${matrix}`}]`;
+  return `let ${name} = ${k !== undefined && tail ? `select(vec4f(), ${value}, step + ${k} < u.k)` : value};`;
+}
+
+/** For every row and step, a value of A handed to all lanes and multiplied with each lane's 4 columns. */
+function multiplyFourSteps(
+  rows: number,
+  a: (row: number, k: number) => { value: string; owner: number },
+  b: (k: number, column: number) => string,
+): string {
+  return repeat(rows, (row) =>
+    repeat(4, (k) => {
+      const { value, owner } = a(row, k);
+      return `{ let x = subgroupBroadcast(${value}, ${owner}u); ` +
+        repeat(4, (column) => `s${row}_${column} = fma(x, ${b(k, column)}, s${row}_${column});`, " ") + " }";
+    }), "\n    ");
 }
 
 const COMPONENT = "xyzw";
 
-/** The loop body: loads of B and A, then rows · 4 steps · 4 columns multiply-adds. */
-function multiplyFourSteps(lanes: number, rows: number, { trans, tail }: MatmulVariant): string {
-  const lines: string[] = [];
-  // Rows of a matrix stored by k that lie past k hold anything; they are masked, not multiplied by zero.
-  const load = (name: string, matrix: string, index: string, k?: string) =>
-    lines.push(
-      `let ${name} = ${
-        k && tail ? `select(vec4f(), ${matrix}[${index}], ${k} < u.k)` : `${matrix}[${index}]`
-      };`,
-    );
-
-  // b(k, column): where the lane finds B for step k and its own column.
-  for (let i = 0; i < 4; i++) {
-    if (trans === "nt") load(`b${i}`, "b", `baseB + (quad * 4u + ${i}u) * u.ldb + step / 4u`);
-    else load(`b${i}`, "b", `baseB + (step + ${i}u) * u.ldb + quad`, `step + ${i}u`);
-  }
-  const b = (k: number, column: number) =>
-    trans === "nt" ? `b${column}.${COMPONENT[k]}` : `b${k}.${COMPONENT[column]}`;
-
-  const a = trans === "tn" ? loadColumnsOfA(lanes, rows, load) : loadRowsOfA(lanes, rows, load);
-  for (let row = 0; row < rows; row++) {
-    for (let k = 0; k < 4; k++) {
-      const { value, owner } = a(row, k);
-      lines.push(
-        `{ let x = subgroupBroadcast(${value}, ${owner}u); ` +
-          repeat(4, (column) => `s${row}_${column} = fma(x, ${b(k, column)}, s${row}_${column});`, " ") +
-          " }",
-      );
-    }
-  }
-  return lines.join("\n");
+/** B [k, n]: one load per step holds the lane's 4 columns. */
+function columnsOfB() {
+  const loads = [0, 1, 2, 3].map((k): Load => ({
+    name: `b${k}`,
+    matrix: "b",
+    start: `baseB + ${k}u * u.ldb + quad`,
+    k: `${k}u`,
+  }));
+  return { loads, find: (k: number, column: number) => `b${k}.${COMPONENT[column]}` };
 }
 
-type Load = (name: string, matrix: string, index: string, k?: string) => void;
-type Find = (row: number, k: number) => { value: string; owner: number };
+/** B [n, k]: one load per column holds its 4 steps. */
+function rowsOfB() {
+  const loads = [0, 1, 2, 3].map((column): Load => ({
+    name: `b${column}`,
+    matrix: "b",
+    start: `baseB + (quad * 4u + ${column}u) * u.ldb`,
+  }));
+  return { loads, find: (k: number, column: number) => `b${column}.${COMPONENT[k]}` };
+}
 
 /** A [m, k]: each lane loads one row's 4 steps, `lanes` rows per load. */
-function loadRowsOfA(lanes: number, rows: number, load: Load): Find {
-  for (let row = 0; row < rows; row += lanes) {
-    load(`a${row / lanes}`, "a", `baseA + (row0 + ${row}u + lane) * u.lda + step / 4u`);
-  }
-  return (row, k) => ({ value: `a${Math.floor(row / lanes)}.${COMPONENT[k]}`, owner: row % lanes });
+function rowsOfA(lanes: number, rows: number) {
+  const loads = Array.from({ length: Math.ceil(rows / lanes) }, (_, i): Load => ({
+    name: `a${i}`,
+    matrix: "a",
+    start: `baseA + (row0 + ${i * lanes}u + lane) * u.lda`,
+  }));
+  const find = (row: number, k: number) => ({
+    value: `a${Math.floor(row / lanes)}.${COMPONENT[k]}`,
+    owner: row % lanes,
+  });
+  return { loads, find };
 }
 
 /**
- * A [k, m]: each lane loads 4 rows of one step. A tile has rows / 4 such vec4s per step; when they do not fill the
- * subgroup, one load covers several steps.
+ * A [k, m]: each lane loads 4 rows of one step. A tile has rows / 4 such vec4s per step: several loads per step where they are
+ * more than the lanes, several steps per load where they are fewer.
  */
-function loadColumnsOfA(lanes: number, rows: number, load: Load): Find {
+function columnsOfA(lanes: number, rows: number) {
   const quads = rows / 4;
-  if (quads > lanes) {
-    for (let k = 0; k < 4; k++) {
-      for (let first = 0; first < quads; first += lanes) {
-        const index = `baseA + (step + ${k}u) * u.lda + row0 / 4u + ${first}u + lane`;
-        load(`a${k}_${first / lanes}`, "a", index, `step + ${k}u`);
-      }
-    }
-    return (row, k) => {
-      const quad = row >> 2;
-      return { value: `a${k}_${Math.floor(quad / lanes)}.${COMPONENT[row & 3]}`, owner: quad % lanes };
-    };
-  }
-  const steps = Math.min(4, Math.floor(lanes / quads));
+  const steps = Math.min(4, Math.max(1, Math.floor(lanes / quads)));
+  const loads: Load[] = [];
   for (let k = 0; k < 4; k += steps) {
-    const at = `step + ${k}u + lane / ${quads}u`;
-    load(`a${k / steps}`, "a", `baseA + (${at}) * u.lda + row0 / 4u + lane % ${quads}u`, at);
+    for (let first = 0; first < quads; first += lanes) {
+      const step = steps > 1 ? `(${k}u + lane / ${quads}u)` : `${k}u`;
+      const column = steps > 1 ? `lane % ${quads}u` : `${first}u + lane`;
+      loads.push({
+        name: `a${k / steps}_${first / lanes}`,
+        matrix: "a",
+        start: `baseA + ${step} * u.lda + row0 / 4u + ${column}`,
+        k: step,
+      });
+    }
   }
-  return (row, k) => ({
-    value: `a${Math.floor(k / steps)}.${COMPONENT[row & 3]}`,
-    owner: (k % steps) * quads + (row >> 2),
-  });
+  const find = (row: number, k: number) => {
+    const quad = row >> 2;
+    return {
+      value: `a${Math.floor(k / steps)}_${Math.floor(quad / lanes)}.${COMPONENT[row & 3]}`,
+      owner: (k % steps) * quads + quad % lanes,
+    };
+  };
+  return { loads, find };
 }

@@ -24,6 +24,9 @@ export interface NormShape {
   eps: number;
 }
 
+/** True for the columns of quad `i` that are not padding: there a mean is not subtracted. */
+const INSIDE = "vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(u.cols)";
+
 /** y = norm(x). `stats` has rows floats (rms) or 2·rows (layer: r, then μ). `b` only for layer. */
 export function norm<B>(
   profile: Profile,
@@ -56,12 +59,11 @@ export function norm<B>(
     }
   var squares = vec4f();
   for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
-    let d = x[base + i] - mean;
+    let d = ${kind === "rms" ? "x[base + i]" : `select(vec4f(), x[base + i] - mean, ${INSIDE})`};
     squares = fma(d, d, squares);
   }
   ${layout.sum("squareSum", "squares.x + squares.y + squares.z + squares.w")}
-  let beyond = f32(4u * u.quads - u.cols) * mean * mean;
-  let r = inverseSqrt((squareSum - beyond) / count + u.eps);
+  let r = inverseSqrt(squareSum / count + u.eps);
   if (${layout.leader}) {
     stats[row] = r;
     ${kind === "layer" ? "stats[u.rows + row] = mean;" : ""}
@@ -116,7 +118,7 @@ export function normBackward<B>(
   for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
     let xhat = (x[base + i] - mean) * r;
     var d = r * (dy[base + i] * w[i] - xhat * a${kind === "layer" ? " - p" : ""});
-    ${kind === "layer" ? "d = select(vec4f(), d, vec4u(4u * i) + vec4u(0, 1, 2, 3) < vec4u(u.cols));" : ""}
+    ${kind === "layer" ? `d = select(vec4f(), d, ${INSIDE});` : ""}
     dx[base + i] = ${accumulate ? "dx[base + i] + d" : "d"};
   }`,
   }));

@@ -98,7 +98,7 @@ export function expectation(field: Field): string {
     boolean: "true or false",
     integer: `a whole number ${bounds}`.trim(),
     number: `a number ${bounds}`.trim(),
-    string: "text that is not empty",
+    string: placeholder(field).startsWith("path") ? "a path" : "text that is not empty",
     choice: field.choices.length === 1 ? field.choices[0] : `one of ${field.choices.join(", ")}`,
   }[field.kind];
   return (field.list ? `a list, each ${single}` : single) + (field.nullable ? ", or none" : "");
@@ -111,7 +111,7 @@ export function placeholder(field: Field): string {
     integer: "n",
     number: "x",
     string: /path|dir|dataset|input|output|checkpoint/i.test(field.name) ? "path" : "text",
-    choice: field.choices.join("|"),
+    choice: "name",
   }[field.kind];
   return field.list ? `${single},…` : single;
 }

@@ -16,7 +16,7 @@ export interface Io {
   json: boolean;
   /** Whether standard error is a terminal. */
   terminal: boolean;
-  /** Width of the terminal in characters. */
+  /** Width of the terminal in characters, 120 where there is none. */
   columns(): number;
 }
 
@@ -38,6 +38,6 @@ export function processIo(json: boolean): Io {
     draw: err,
     json,
     terminal,
-    columns: () => terminal ? Deno.consoleSize().columns : 80,
+    columns: () => terminal ? Deno.consoleSize().columns : 120,
   };
 }

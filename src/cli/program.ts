@@ -53,7 +53,7 @@ export async function runProgram(
     .allowExcessArguments()
     .action(() => {
       const [unknown] = program.args;
-      if (unknown === undefined) program.help();
+      if (unknown === undefined) throw new UsageError(program.helpInformation().trimEnd());
       const close = nearest(unknown, definitions.map(({ name }) => name));
       throw new UsageError(
         `There is no command "${unknown}". ${close ? `Did you mean ${close}?` : "keel --help lists them."}`,
@@ -80,19 +80,22 @@ export async function runProgram(
 }
 
 function configure(command: Command, io: Io): void {
-  command.exitOverride().configureOutput({
-    writeOut: (text) => io.print(text.trimEnd()),
-    // Errors come as exceptions, and are reported in one place.
-    writeErr: () => {},
-    getOutHelpWidth: () => Math.min(110, io.columns()),
-    getErrHelpWidth: () => Math.min(110, io.columns()),
-  });
+  command.exitOverride().configureHelp({ optionDescription: (option) => option.description }).configureOutput(
+    {
+      writeOut: (text) => io.print(text.trimEnd()),
+      // Errors come as exceptions, and are reported in one place.
+      writeErr: () => {},
+      getOutHasColors: () => false,
+      getErrHasColors: () => false,
+      getOutHelpWidth: () => Math.min(120, io.columns()),
+      getErrHelpWidth: () => Math.min(120, io.columns()),
+    },
+  );
 }
 
 /** Says what went wrong and returns the exit code. */
 function report(error: unknown, argv: string[], io: Io): number {
   if (error instanceof CommanderError && error.exitCode === 0) return 0;
-  if (error instanceof CommanderError && error.code === "commander.help") return 2;
   const known = error instanceof Error ? error : new Error(String(error));
   const wrongUsage = error instanceof UsageError || error instanceof CommanderError;
   const message = known.message.replace(/^error: (.)/, (_, first: string) => first.toUpperCase());
@@ -106,7 +109,7 @@ function addCommand(
 ): Command {
   const command = program.command(name).summary(summary).description(description)
     .usage("[options]")
-    .helpOption("-h, --help", "Show this help.")
+    .addHelpOption(new Option("-h, --help", "Show this help.").helpGroup("General:"))
     .showSuggestionAfterError(false)
     .allowUnknownOption()
     .allowExcessArguments();
@@ -125,9 +128,13 @@ function addCommand(
 /** The flag of a field, and its aliases, which help shows beside it. */
 function addFlags(command: Command, field: Field): void {
   const value = field.kind === "boolean" && !field.list ? "[true|false]" : `<${placeholder(field)}>`;
+  const choices = field.kind === "choice" ? ` One of ${field.choices.join(", ")}.` : "";
   const other = field.aliases.length ? ` Also --${field.aliases.join(", --")}.` : "";
   [field.flag, ...field.aliases].forEach((flag, i) => {
-    const option = new Option(`--${flag} ${value}`, `${field.description}${other} (${fallback(field)})`)
+    const option = new Option(
+      `--${flag} ${value}`,
+      `${field.description}${choices}${other} (${fallback(field)})`,
+    )
       .preset("true")
       .argParser((text: string, before: string[] | undefined) => [...before ?? [], text])
       .helpGroup(`${field.group}:`);
@@ -136,9 +143,12 @@ function addFlags(command: Command, field: Field): void {
 }
 
 function fallback(field: Field): string {
+  const { default: value } = field;
   if (field.required) return "required";
-  if (field.default === undefined || field.default === null) return "default: none";
-  return `default: ${Array.isArray(field.default) ? field.default.join(",") || "empty" : field.default}`;
+  if (value === undefined || value === null) return "default: none";
+  if (Array.isArray(value)) return `default: ${value.join(",") || "empty"}`;
+  const small = typeof value === "number" && value !== 0 && Math.abs(value) < 1e-3;
+  return `default: ${small ? value.toExponential() : value}`;
 }
 
 /** Flags as they were given, unknown ones included: whether those are an error depends on what they are. */
@@ -167,7 +177,8 @@ function givenFlags(command: Command): { config?: string; flags: Map<string, str
 
 /** `--kl-coef` → `--kl_coef`, and `--no_packing` or `--no-packing` → `--packing=false`, for flags that exist. */
 function normalise(argv: string[], definitions: CommandDefinition[]): string[] {
-  const definition = definitions.find(({ name }) => argv.includes(name));
+  const first = argv.find((argument) => !argument.startsWith("-"));
+  const definition = definitions.find(({ name }) => name === first);
   if (!definition) return argv;
   const fields = fieldsOf(definition.schema);
   const known = new Map(

@@ -105,6 +105,9 @@ const SCHEMA = `
   );
 `;
 
+/** SQLite's text ends at a NUL for many readers; the picture of one (U+2400) takes its place. */
+const visible = (text: string) => text.replaceAll("\0", "\u2400");
+
 const now = () => Date.now() / 1000;
 
 /** Opens `run.db` at `path`, which is created where it does not exist. */
@@ -177,7 +180,7 @@ export function openStore(path: string): RunStore {
           "INSERT INTO samples (step, stage, prompt, completion, tokens, rewards, split) VALUES (?, ?, ?, ?, ?, ?, ?)",
         );
         for (const { prompt, completion, tokens, rewards, split = "train" } of samples) {
-          insert.run(step, stage, prompt, completion, tokens, toJson(rewards), split);
+          insert.run(step, stage, visible(prompt), visible(completion), tokens, toJson(rewards), split);
         }
       });
     },

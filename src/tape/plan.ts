@@ -5,7 +5,7 @@
  * @module
  */
 import type { Launch } from "../../kernels/kernel.ts";
-import { allocate, slice, write } from "../gpu/buffers.ts";
+import { allocate, clear, slice, write } from "../gpu/buffers.ts";
 import type { Gpu, GpuWindow } from "../gpu/device.ts";
 import { encode, prepare, type Program, submit } from "../gpu/run.ts";
 import { packIntervals } from "./memory.ts";
@@ -29,7 +29,8 @@ export interface Plan {
   /** The outputs of the last submission. */
   read(): Promise<Outputs>;
   /**
-   * Runs launch by launch and returns the first kernel and tensor with a value that is not finite, if any.
+   * Runs launch by launch, from activations of zero, and returns the first kernel and tensor with a value that is not
+   * finite, if any.
    */
   findNonFinite(inputs: Inputs): Promise<string | undefined>;
 }
@@ -137,6 +138,8 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
     read,
     async findNonFinite(values) {
       const { dispatches } = ready();
+      // What an earlier run left where no kernel writes, in padding and spare partial sums, must not be blamed on this one.
+      clear(gpu, arena!);
       fillIn(values);
       for (let i = 0; i < dispatches.length; i++) {
         const encoder = gpu.device.createCommandEncoder();

@@ -7,18 +7,15 @@
  */
 import { existsSync, readFileSync } from "node:fs";
 import { join } from "node:path";
-import { packBatch } from "../data/batches.ts";
 import type { PairExample, PromptExample, SftExample } from "../data/tokenize.ts";
 import { writeTextAtomically } from "../model/atomic_file.ts";
-import { batchInputs, decoder, type Model } from "../model/decoder.ts";
+import type { Model } from "../model/decoder.ts";
 import { initialScore } from "../model/init.ts";
 import { loadModel, makeModel, saveModel } from "../model/load.ts";
-import { destroyParams, readParams, slotTensor } from "../model/params.ts";
+import { destroyParams, readParams } from "../model/params.ts";
 import { moments } from "../rl/whiten.ts";
 import type { Run, StageRun } from "../run/run.ts";
-import { scalarHead } from "../tape/ops/linear.ts";
-import { gather } from "../tape/ops/reduce.ts";
-import { planCache } from "../tape/plans.ts";
+import { documentScorer } from "../sample/score.ts";
 import type { Workspace } from "../tape/plan.ts";
 import type { StepEvent } from "./events.ts";
 import type { PpoOptions } from "./options/ppo.ts";
@@ -84,6 +81,7 @@ export async function* pipeline(
   if (sftRun.finished() === undefined) {
     const examples = task.demonstrations, evalExamples = task.demonstrationsEval;
     const step = yield* all(
+      sftRun,
       sft(sftRun, { workspace, model: task.base, examples, evalExamples }, options.sft),
     );
     if (sftRun.interrupted()) return;
@@ -103,6 +101,7 @@ export async function* pipeline(
     const config = { ...reference.config, architecture: "reward" as const };
     const model = makeModel(gpu, config, (name) => name === "score.weight" ? score : body[name]);
     const step = yield* all(
+      rewardRun,
       reward(
         rewardRun,
         { workspace, model, examples: pairs.train, evalExamples: pairs.eval },
@@ -125,6 +124,7 @@ export async function* pipeline(
     const policy = loadModel(gpu, sftDir);
     const evaluate = await task.judge?.({ sft: reference, reward: rewardModel, scoreScale }, ppoRun);
     const step = yield* all(
+      ppoRun,
       ppo(ppoRun, {
         workspace,
         policy,
@@ -145,9 +145,9 @@ export async function* pipeline(
   }
 }
 
-/** Passes on all events and returns the last step. */
-async function* all(events: AsyncGenerator<StepEvent>): AsyncGenerator<StepEvent, number> {
-  let step = 0;
+/** Passes on all events of a stage and returns its last step. */
+async function* all(run: StageRun, events: AsyncGenerator<StepEvent>): AsyncGenerator<StepEvent, number> {
+  let step = run.newest()?.step ?? 0;
   for await (const event of events) {
     step = event.step;
     yield event;
@@ -172,30 +172,4 @@ async function scoreScaleOf(
   const score = documentScorer(workspace, model);
   const { mean, variance } = moments(await score(pairs.flatMap((pair) => [pair.chosen, pair.rejected])));
   return { mean, std: Math.sqrt(variance) };
-}
-
-/** Documents scored in one pass. */
-const SCORE_BATCH = 128;
-
-/** A function that returns a reward model's score of each document, read at its last token. */
-export function documentScorer(
-  workspace: Workspace,
-  model: Model,
-): (documents: number[][]) => Promise<number[]> {
-  const plan = planCache(workspace, (tape, tokens: number, rows: number) => {
-    const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
-    const scores = scalarHead(tape, hidden, slotTensor(tape, model.params, "score", true));
-    tape.output("scores", gather(tape, scores, tape.input("last", [rows], "u32")));
-  });
-  return async (documents) => {
-    const scores: number[] = [];
-    for (let at = 0; at < documents.length; at += SCORE_BATCH) {
-      const part = documents.slice(at, at + SCORE_BATCH);
-      const { ids, positions, starts, ends, tokens, first, lengths } = packBatch(part);
-      const last = first.map((start, i) => start + lengths[i] - 1);
-      const out = await plan(tokens, part.length).run({ ids, positions, starts, ends, last });
-      scores.push(...out.scores.subarray(0, part.length));
-    }
-    return scores;
-  };
 }

@@ -11,6 +11,7 @@ import { randomStream } from "../data/random.ts";
 import type { PromptExample } from "../data/tokenize.ts";
 import type { Model } from "../model/decoder.ts";
 import { type KlController, updateKlCoef } from "../rl/kl.ts";
+import { NOTHING_SEEN, type RunningMoments, scaleScores, updateMoments } from "../rl/running_moments.ts";
 import type { StageRun } from "../run/run.ts";
 import { openGenerator } from "../sample/generate.ts";
 import type { Workspace } from "../tape/plan.ts";
@@ -93,6 +94,8 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     valueScale: data.valueScale,
     checkpointing: options.gradientCheckpointing,
     lossAggregation: options.lossAggregation,
+    whitenScope: options.whitenScope,
+    whitenUnbiased: options.whitenUnbiased,
   });
 
   // 2. Where we are
@@ -103,6 +106,7 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     cursor: FIRST_ROW as DataCursor,
     episode: 0,
     klCoef: options.adapKlCtrl ? options.initKlCoef : options.klCoef,
+    scoreMoments: NOTHING_SEEN as RunningMoments,
     optimizerSteps: { policy: 0, value: 0 },
     skipped: 0,
   };
@@ -110,8 +114,9 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
   if (saved) {
     Object.assign(state, saved.state);
     guard.skipped = state.skipped;
-    policy.restore(saved.files, state.optimizerSteps.policy);
-    value.restore(saved.files, state.optimizerSteps.value, "value_");
+    const { files } = saved;
+    policy.restore(files, state.optimizerSteps.policy);
+    value.restore(files, state.optimizerSteps.value, "value_");
   }
   const checkpoint = async () => {
     state.optimizerSteps = { policy: policy.steps, value: value.steps };
@@ -151,11 +156,17 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     );
 
     // 4. Score them with policy, reference, reward model and critic
-    const rollouts = await scorer(completions.map(({ ids, finishReason }, i) => ({
+    let rollouts = await scorer(completions.map(({ ids, finishReason }, i) => ({
       prompt: batch[i].ids,
       completion: ids,
       ended: finishReason === "stop",
     })));
+    if (options.useScoreScaling) {
+      const scores = rollouts.map((rollout) => rollout.score);
+      state.scoreMoments = updateMoments(state.scoreMoments, scores);
+      const scaled = scaleScores(scores, state.scoreMoments, options.useScoreNorm);
+      rollouts = rollouts.map((rollout, i) => ({ ...rollout, score: scaled[i] }));
+    }
     const klCoef = state.klCoef;
     const advantages = advantagesOf(rollouts, { ...options, klCoef });
 

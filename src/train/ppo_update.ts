@@ -15,7 +15,7 @@ import { planCache } from "../tape/plans.ts";
 import type { Inputs, Outputs, Plan, Workspace } from "../tape/plan.ts";
 import type { Learner } from "./learner.ts";
 import type { Advantages, Rollout, Standardisation } from "./rollout.ts";
-import { packedInputs } from "./rollout.ts";
+import { packedInputs, whitenSome } from "./rollout.ts";
 
 /** Settings of one update, read afresh every time so that they can be turned between two. */
 export interface UpdateSettings {
@@ -57,12 +57,14 @@ export function ppoUpdater(
   workspace: Workspace,
   policy: Learner,
   value: Learner,
-  { temperature, microBatch, valueScale, checkpointing, lossAggregation }: {
+  { temperature, microBatch, valueScale, checkpointing, lossAggregation, whitenScope, whitenUnbiased }: {
     temperature: number;
     microBatch: number;
     valueScale: Standardisation;
     checkpointing: boolean;
     lossAggregation: "micro_batch" | "mini_batch";
+    whitenScope: "batch" | "mini_batch";
+    whitenUnbiased: boolean;
   },
 ): PpoUpdate {
   const trainPlan = planCache(workspace, (tape, tokens: number) => {
@@ -98,13 +100,14 @@ export function ppoUpdater(
     tape.backward(loss, scalar("one"));
   });
 
-  return async (rollouts, advantages, epochs, settings) => {
+  return async (rollouts, given, epochs, settings) => {
     const stats = openStats();
     let last: { plan: Plan; inputs: Inputs } | undefined;
     let skipped = false;
     learning:
     for (const miniBatches of epochs) {
       for (const miniBatch of miniBatches) {
+        const advantages = whitenScope === "batch" ? given : whitenSome(given, miniBatch, whitenUnbiased);
         const micros: number[][] = [];
         for (let at = 0; at < miniBatch.length; at += microBatch) {
           micros.push(miniBatch.slice(at, at + microBatch));

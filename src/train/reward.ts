@@ -17,7 +17,7 @@ import { breathe, type StepEvent } from "./events.ts";
 import { openGuard } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { RewardOptions } from "./options/reward.ts";
-import { learningRateAt, stepsPerEpoch, totalSteps } from "./schedule.ts";
+import { epochAt, learningRateAt, totalSteps } from "./schedule.ts";
 import { isDue } from "./sft.ts";
 
 /** What {@linkcode reward} trains and on what. `model` has a head of one output. */
@@ -66,7 +66,6 @@ export async function* reward(
 
   // 2. Where we are
   const total = totalSteps(examples.length, options);
-  const perEpoch = stepsPerEpoch(examples.length, options);
   const guard = openGuard(run);
   const state = { step: 0, cursor: FIRST_ROW as DataCursor, numTokens: 0, optimizerSteps: 0, skipped: 0 };
   const saved = run.newest();
@@ -118,7 +117,7 @@ export async function* reward(
       grad_norm: gradNorm,
       learning_rate: learningRate,
       num_tokens: state.numTokens,
-      epoch: state.step / perEpoch,
+      epoch: epochAt(state.cursor, examples.length, options),
       skipped_steps: guard.skipped,
     };
     if (data.evalExamples?.length && isDue(state.step, options.evalSteps, total)) {

@@ -136,6 +136,7 @@ export interface AdvantageOptions {
   lam: number;
   whitenRewards: boolean;
   whitenUnbiased: boolean;
+  whitenScope: "batch" | "mini_batch";
   missingEosPenalty?: number;
   scorePlacement: "after_eos" | "eos";
   /** Scores are clipped to ±this. */
@@ -144,7 +145,7 @@ export interface AdvantageOptions {
 
 /** What the losses need of one rollout. */
 export interface Advantages {
-  /** [tokens], whitened over the batch. */
+  /** [tokens], whitened over the batch unless mini-batches are to do so. */
   advantages: Float64Array;
   /** [tokens] or [tokens + 1]: one more where the score stands after the end. */
   returns: Float64Array;
@@ -156,7 +157,7 @@ export interface Advantages {
 }
 
 /**
- * Rewards r_t = −β KL_t with the score added at the end, advantages by GAE, both whitened over the whole batch.
+ * Rewards r_t = −β KL_t with the score added at the end, advantages by GAE.
  *
  * TRL and the papers it follows place the score one position after the stop token where the batch leaves room
  * (`after_eos`), OpenRLHF on the stop token (`eos`).
@@ -188,8 +189,17 @@ export function advantagesOf(rollouts: Rollout[], options: AdvantageOptions): Ad
     gae(rewards, rollouts[i].values.subarray(0, rewards.length), options.gamma, options.lam)
   );
   const advantages = estimated.map((one, i) => one.advantages.slice(0, rollouts[i].completion.length));
-  spread(advantages, { unbiased: options.whitenUnbiased });
+  if (options.whitenScope === "batch") spread(advantages, { unbiased: options.whitenUnbiased });
   return all.map((one, i) => ({ ...one, advantages: advantages[i], returns: estimated[i].returns }));
+}
+
+/** The advantages of some rollouts, whitened over those alone; the others are left as they are. */
+export function whitenSome(all: Advantages[], some: number[], unbiased: boolean): Advantages[] {
+  const copies = some.map((i) => all[i].advantages.slice());
+  spread(copies, { unbiased });
+  const out = [...all];
+  some.forEach((i, k) => out[i] = { ...all[i], advantages: copies[k] });
+  return out;
 }
 
 /** Whitens arrays in place, over all their elements together. */

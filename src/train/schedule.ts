@@ -4,6 +4,8 @@
  * @module
  */
 
+import type { DataCursor } from "../data/batches.ts";
+
 /** Shape of the learning rate over time. */
 export type LrSchedulerType =
   | "linear"
@@ -60,4 +62,10 @@ export function stepsPerEpoch(rows: number, options: LengthOptions): number {
 export function totalSteps(rows: number, options: LengthOptions): number {
   if (options.maxSteps > 0) return options.maxSteps;
   return Math.max(1, Math.ceil(options.numTrainEpochs * stepsPerEpoch(rows, options)));
+}
+
+/** Passes over the data at a cursor, in fractions of micro-batches, as Hugging Face's Trainer counts them. */
+export function epochAt(cursor: DataCursor, rows: number, options: LengthOptions): number {
+  const size = options.perDeviceTrainBatchSize;
+  return cursor.epoch + Math.ceil(cursor.row / size) / Math.ceil(rows / size);
 }

@@ -22,13 +22,14 @@ import { breathe, type StepEvent } from "./events.ts";
 import { openGuard } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { SftOptions } from "./options/sft.ts";
-import { learningRateAt, stepsPerEpoch, totalSteps } from "./schedule.ts";
+import { epochAt, learningRateAt, totalSteps } from "./schedule.ts";
 
 /** What {@linkcode sft} trains and on what. */
 export interface SftInputs {
   workspace: Workspace;
   model: Model;
-  examples: Rows<SftExample>;
+  /** A row is one document, or several that were packed together. */
+  examples: Rows<SftExample | SftExample[]>;
   evalExamples?: SftExample[];
 }
 
@@ -36,7 +37,7 @@ export interface SftInputs {
  * Trains `model` in place and yields one event per optimiser step.
  *
  * The loss is the sum over the scored tokens of a step divided by their number, whatever the micro-batches. Metrics: loss,
- * grad_norm, learning_rate, entropy (nats per scored token), mean_token_accuracy, num_tokens, epoch.
+ * grad_norm, learning_rate, entropy (nats) and mean_token_accuracy (means of micro-batches, as in TRL), num_tokens, epoch.
  */
 export async function* sft(run: StageRun, data: SftInputs, options: SftOptions): AsyncGenerator<StepEvent> {
   const { workspace, examples } = data;
@@ -72,7 +73,6 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
 
   // 2. Where we are
   const total = totalSteps(examples.length, options);
-  const perEpoch = stepsPerEpoch(examples.length, options);
   const guard = openGuard(run);
   const state = { step: 0, cursor: FIRST_ROW as DataCursor, numTokens: 0, optimizerSteps: 0, skipped: 0 };
   const saved = run.newest();
@@ -96,25 +96,23 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
         batchSize: options.perDeviceTrainBatchSize,
         shuffle: options.shuffleDataset,
       });
-      microBatches.push(Array.from(rows, (row) => examples.at(row)!));
+      microBatches.push(Array.from(rows, (row) => examples.at(row)!).flat());
       const newEpoch = next.epoch !== state.cursor.epoch;
       state.cursor = next;
       if (newEpoch) break;
     }
     const scoredTokens = countScored(microBatches.flat());
-    const sums = { loss: 0, entropy: 0, correct: 0 };
+    let loss = 0;
+    const entropies: number[] = [], accuracies: number[] = [];
     let last: { plan: Plan; inputs: Inputs } | undefined;
     for (const micro of microBatches) {
       const packed = packBatch(micro.map((example) => example.ids));
       const inputs = supervised(packed, micro, scoredTokens);
       const plan = trainPlan(packed.tokens);
       const out = await plan.run({ ...inputs, one: ONE });
-      sums.loss += out.loss[0];
-      inputs.weights.forEach((weight, t) => {
-        if (weight === 0) return;
-        sums.entropy += out.entropy[t];
-        sums.correct += out.correct[t];
-      });
+      loss += out.loss[0];
+      entropies.push(meanWhere(inputs.weights, out.entropy));
+      accuracies.push(meanWhere(inputs.weights, out.correct));
       state.numTokens += micro.reduce((n, example) => n + example.ids.length, 0);
       last = { plan, inputs: { ...inputs, one: ONE } };
     }
@@ -124,17 +122,17 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
     await guard.check(state.step, skipped, () => last!);
 
     const metrics: Record<string, number> = {
-      loss: sums.loss,
+      loss,
       grad_norm: gradNorm,
       learning_rate: learningRate,
-      entropy: sums.entropy / scoredTokens,
-      mean_token_accuracy: sums.correct / scoredTokens,
+      entropy: mean(entropies),
+      mean_token_accuracy: mean(accuracies),
       num_tokens: state.numTokens,
-      epoch: state.step / perEpoch,
+      epoch: epochAt(state.cursor, examples.length, options),
       skipped_steps: guard.skipped,
     };
     if (data.evalExamples?.length && isDue(state.step, options.evalSteps, total)) {
-      Object.assign(metrics, await evaluateSft(evalPlan, data.evalExamples, options.perDeviceEvalBatchSize));
+      Object.assign(metrics, await evaluateSft(evalPlan, data.evalExamples, options));
     }
     run.log(state.step, metrics);
     await breathe();
@@ -150,6 +148,13 @@ const ONE = new Float32Array([1]);
 /** True at every `every`-th step and at the last; never where `every` is 0, but for the last. */
 export function isDue(step: number, every: number, total: number): boolean {
   return step === total || (every > 0 && step % every === 0);
+}
+
+const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
+
+/** Mean of the values whose weight is not zero. */
+function meanWhere(weights: Float32Array, values: Float32Array): number {
+  return mean(Array.from(values.subarray(0, weights.length)).filter((_, t) => weights[t] !== 0));
 }
 
 function countScored(examples: SftExample[]): number {
@@ -180,7 +185,7 @@ export function supervised(
 async function evaluateSft(
   planFor: (tokens: number) => Plan,
   examples: SftExample[],
-  batchSize: number,
+  { perDeviceEvalBatchSize: batchSize, lossType }: SftOptions,
 ): Promise<Record<string, number>> {
   const sums = { loss: 0, entropy: 0, correct: 0 };
   const scored = countScored(examples);
@@ -191,7 +196,7 @@ async function evaluateSft(
     const out = await planFor(packed.tokens).run(inputs);
     weights.forEach((weight, t) => {
       if (weight === 0) return;
-      sums.loss -= out.logprob[t];
+      sums.loss -= out.logprob[t] * (lossType === "dft" ? Math.exp(out.logprob[t]) : 1);
       sums.entropy += out.entropy[t];
       sums.correct += out.correct[t];
     });

@@ -43,10 +43,13 @@ testOnProfiles("fill sets every element to one number", async (gpu) => {
   }
 });
 
-testOnProfiles("a map over more workgroups than one grid dimension holds reaches the last element", async (gpu) => {
-  const count = 65535 * 64 * 4 + 12;
-  const out = new Float32Array(count + 4).fill(OUTSIDE);
-  const got = await run(gpu, { out }, ({ out }) => [fill(gpu.profile, out, count, 1)]);
-  assert.ok(got.out.subarray(0, count).every((v) => v === 1));
-  assert.equal(got.out[count], OUTSIDE);
-});
+testOnProfiles(
+  "a map over more workgroups than one grid dimension holds reaches the last element",
+  async (gpu) => {
+    const count = 65535 * 64 * 4 + 12;
+    const out = new Float32Array(count + 4).fill(OUTSIDE);
+    const got = await run(gpu, { out }, ({ out }) => [fill(gpu.profile, out, count, 1)]);
+    assert.ok(got.out.subarray(0, count).every((v) => v === 1));
+    assert.equal(got.out[count], OUTSIDE);
+  },
+);

@@ -9,8 +9,7 @@ import { runOnce } from "../../src/gpu/run.ts";
 export const OUTSIDE = 7;
 
 /**
- * Runs the launches over buffers that hold `data` and returns what each buffer holds afterwards, rounded up to whole vec4s.
- * A second run on the same data must give the same bits.
+ * Runs the launches over buffers that hold `data` and returns what each buffer holds afterwards, as f32. A second run on the same data must give the same bits.
  */
 export async function run<K extends string>(
   gpu: Gpu,
@@ -26,7 +25,7 @@ export async function run<K extends string>(
     runOnce(gpu, launches(buffers));
     const out = {} as Record<K, Float32Array<ArrayBuffer>>;
     for (const name of names) {
-      out[name] = await readFloats(gpu, buffers[name]);
+      out[name] = (await readFloats(gpu, buffers[name])).slice(0, data[name].length);
       buffers[name].buffer.destroy();
     }
     return out;

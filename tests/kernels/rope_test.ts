@@ -5,12 +5,14 @@ import { OUTSIDE, run } from "./launches.ts";
 import { random, relativeError, testOnProfiles } from "./helpers.ts";
 
 testOnProfiles("queries and keys turn by their position's angle, and back", async (gpu) => {
-  for (const [headDim, tokens, heads, others] of [[2, 3, 1, 1], [8, 5, 3, 1], [10, 7, 2, 2], [12, 9, 5, 0], [
-    64,
-    17,
-    2,
-    1,
-  ]]) {
+  for (
+    const [headDim, tokens, heads, others] of [[2, 3, 1, 1], [8, 5, 3, 1], [10, 7, 2, 2], [12, 9, 5, 0], [
+      64,
+      17,
+      2,
+      1,
+    ]]
+  ) {
     const { floats, below } = random(headDim * tokens);
     const half = headDim / 2, stride = padded(headDim), ld = (heads + others) * stride, most = 40;
     const angles = Float64Array.from({ length: most * half }, (_, i) => {

@@ -112,7 +112,7 @@ export function learningRateOption(value: number): z.ZodDefault<z.ZodNumber> {
   return option(optimiser, "Peak learning rate.", z.number().min(0).default(value));
 }
 
-/** Schema of {@linkcode TrainingOptions}, field by field; `learningRate` is added by each method. */
+/** Schema of {@linkcode TrainingOptions}, field by field; methods replace fields whose default is their own. */
 export const trainingFields = {
   modelNameOrPath: option(
     data,
@@ -140,6 +140,7 @@ export const trainingFields = {
   ),
   overwriteOutputDir: option(output, "Replace the run that is in output_dir.", z.boolean().default(false)),
   seed: option(length, "Determines every random number of the run.", count(0).default(42)),
+  learningRate: learningRateOption(2e-5),
   lrSchedulerType: option(
     optimiser,
     "Shape of the learning rate after the warm-up.",

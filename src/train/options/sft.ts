@@ -8,7 +8,6 @@ import {
   type Agree,
   evalDatasetField,
   GROUPS,
-  learningRateOption,
   maxLengthField,
   option,
   trainingFields,
@@ -34,7 +33,6 @@ export interface SftOptions extends TrainingOptions {
 /** Schema of {@linkcode SftOptions}. */
 export const sftSchema = z.strictObject({
   ...trainingFields,
-  learningRate: learningRateOption(2e-5),
   evalDataset: evalDatasetField,
   maxLength: maxLengthField("longer ones are cut at the end"),
   completionOnlyLoss: option(

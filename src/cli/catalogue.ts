@@ -1,0 +1,139 @@
+/**
+ * What the commands are called, what they say of themselves and which options they have.
+ *
+ * @module
+ */
+import { z } from "zod";
+import { sampleSchema, scoreSchema } from "../train/options/generate.ts";
+import { ppoSchema } from "../train/options/ppo.ts";
+import { pretrainSchema } from "../train/options/pretrain.ts";
+import { rewardSchema } from "../train/options/reward.ts";
+import { sftSchema } from "../train/options/sft.ts";
+import { trainSchema } from "../train/options/train.ts";
+import type { CommandDefinition } from "./program.ts";
+
+/** A command without its body. */
+export type CommandDescription = Omit<CommandDefinition, "load">;
+
+/** Descriptions by name. */
+export const DESCRIPTIONS = {
+  train: {
+    name: "train",
+    summary: "the whole job: base model, SFT, reward model, PPO, and a report",
+    description:
+      "Takes a base model through supervised fine-tuning, a reward model and PPO with r = R(x, y) - beta*KL, and shows what happened. Without a model and a dataset it trains the parrot, a tiny model in a tiny world where over-optimisation can be seen in minutes.",
+    examples: [
+      ["train", "the parrot: gold stays up, held by the KL penalty"],
+      ["train --kl_coef 0 --output_dir runs/fall", "no penalty: the proxy climbs, gold peaks and falls"],
+      [
+        "train --kl_coef 0 --annotators unbiased --output_dir runs/control",
+        "the control: nothing to exploit",
+      ],
+      [
+        "train --model DIR --dataset pairs.jsonl.gz --output_dir runs/mine",
+        "the same three stages on a model and pairs of your own",
+      ],
+    ],
+    schema: trainSchema,
+  },
+  sft: {
+    name: "sft",
+    summary: "fine-tune a model on texts or demonstrations",
+    description:
+      "Supervised fine-tuning: the model learns to continue documents, or to answer prompts as the demonstrations do. Rows have text, messages, or prompt and completion.",
+    examples: [
+      [
+        "sft --model DIR --dataset demos.jsonl --output_dir runs/sft",
+        "three passes over demos.jsonl, loss on completions only",
+      ],
+      [
+        "sft --config sft.yaml --learning_rate 1e-4 --max_steps 200",
+        "a TRL configuration, two values replaced",
+      ],
+      ["sft --config sft.yaml --resume", "go on with a run that was stopped"],
+    ],
+    schema: sftSchema,
+  },
+  reward: {
+    name: "reward",
+    summary: "train a reward model on preferences",
+    description:
+      "Reward modelling (Bradley-Terry): the model learns to score the chosen answer above the rejected one. Rows have chosen and rejected, with or without prompt.",
+    examples: [
+      [
+        "reward --model runs/sft/model --dataset pairs.jsonl.gz --output_dir runs/reward",
+        "one score per text, read at its last token",
+      ],
+      [
+        "reward --config reward.yaml --eval_dataset held_out.jsonl --eval_steps 50",
+        "with accuracy on held-out pairs every 50 steps",
+      ],
+    ],
+    schema: rewardSchema,
+  },
+  ppo: {
+    name: "ppo",
+    summary: "train a policy against a reward model, held near its start by a KL penalty",
+    description:
+      "PPO with r = R(x, y) - beta*KL(policy || SFT model). Rows have prompt. A step samples one batch of completions, scores them, and learns from them.",
+    examples: [
+      [
+        "ppo --model runs/sft/model --reward_model runs/reward/model --dataset prompts.jsonl --output_dir runs/ppo",
+        "TRL's defaults",
+      ],
+      ["ppo --config ppo.yaml --kl_coef 0.2 --kl_estimator k3", "a stronger penalty, another estimator"],
+      ["ppo --config ppo.yaml --adap_kl_ctrl --target 6", "beta adapts to keep KL near 6 nats per sequence"],
+    ],
+    schema: ppoSchema,
+  },
+  pretrain: {
+    name: "pretrain",
+    summary: "train a model from random weights",
+    description:
+      "Pre-training on text. Without a model and a dataset, it makes the base model of the embedded default.",
+    examples: [
+      ["pretrain --output_dir runs/base", "the base model of keel train, as it was made"],
+      [
+        "pretrain --model DIR --dataset texts.jsonl --output_dir runs/small --max_steps 1000",
+        "config.json and tokenizer.json of DIR, fresh weights",
+      ],
+    ],
+    schema: pretrainSchema,
+  },
+  sample: {
+    name: "sample",
+    summary: "continue prompts with a model",
+    description:
+      "Samples completions. Rows have prompt, messages or input_ids; out come prompt_ids, completion_ids, completion, logprobs and finish_reason.",
+    examples: [
+      ["sample --model runs/ppo/model --input prompts.jsonl --temperature 0", "greedy, to standard output"],
+      [
+        "sample --model DIR --input prompts.jsonl --output out.jsonl --num_return_sequences 4",
+        "four different completions of each prompt",
+      ],
+    ],
+    schema: sampleSchema,
+  },
+  score: {
+    name: "score",
+    summary: "log-probabilities or rewards of texts",
+    description:
+      "Scores texts: logprobs and entropy per token with a language model, score with a reward model. Rows have text, prompt and completion, or input_ids.",
+    examples: [
+      [
+        "score --model DIR --input rows.jsonl --output out.jsonl",
+        "one log-probability per token after the first",
+      ],
+      ["score --model runs/reward/model --input rows.jsonl", "one score per row"],
+    ],
+    schema: scoreSchema,
+  },
+  doctor: {
+    name: "doctor",
+    summary: "show the adapter, what it can do, and what is wrong with this machine",
+    description:
+      "Shows adapter, driver, features and limits, the chosen kernels and their measured speed, and says in plain words what is wrong.",
+    examples: [["doctor", "for reading"], ["doctor --json", "for a program"]],
+    schema: z.strictObject({}),
+  },
+} satisfies Record<string, CommandDescription>;

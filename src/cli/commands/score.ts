@@ -1,0 +1,43 @@
+/**
+ * `keel score`: log-probabilities and entropies of given texts, or the scores of a reward model.
+ *
+ * @module
+ */
+import { loadTokenizer } from "../../data/tokenizer.ts";
+import { openGpu } from "../../gpu/device.ts";
+import { loadModel } from "../../model/load.ts";
+import { documentScorer, score } from "../../sample/score.ts";
+import type { ScoreOptions } from "../../train/options/generate.ts";
+import { checkInputRows, readInputRows, SCORE_COLUMNS, writeRows } from "../jsonl.ts";
+import type { CommandBody } from "../program.ts";
+
+/** Runs the command. */
+export const run: CommandBody = async (given, io) => {
+  const options = given as unknown as ScoreOptions;
+  const directory = options.modelNameOrPath;
+  const gpu = await openGpu();
+  try {
+    const workspace = { gpu };
+    const model = loadModel(gpu, directory);
+    const rows = await readInputRows(options.input, () => loadTokenizer(directory), SCORE_COLUMNS);
+    checkInputRows(rows, model.config);
+    const documents = rows.map((row) => row.ids);
+    if (model.config.architecture === "reward") {
+      const scores = await documentScorer(workspace, model)(documents);
+      await writeRows(options.output, documents.map((ids, i) => ({ input_ids: ids, score: scores[i] })), io);
+      return;
+    }
+    const scores = await score(workspace, model, documents, options);
+    const out = rows.map(({ ids, promptLength }, i) => {
+      const skip = options.completionOnly ? Math.max(0, promptLength - 1) : 0;
+      return {
+        input_ids: ids,
+        logprobs: Array.from(scores[i].logprobs.subarray(skip)),
+        entropy: Array.from(scores[i].entropy.subarray(skip)),
+      };
+    });
+    await writeRows(options.output, out, io);
+  } finally {
+    gpu.close();
+  }
+};

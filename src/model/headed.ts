@@ -1,0 +1,28 @@
+/**
+ * Models with a head of one output: reward models and critics.
+ *
+ * @module
+ */
+import type { Gpu } from "../gpu/device.ts";
+import { readConfig } from "./config.ts";
+import type { Model } from "./decoder.ts";
+import { initialScore } from "./init.ts";
+import { loadModel, makeModel } from "./load.ts";
+import { findTensor } from "./safetensors.ts";
+import { openWeights } from "./weights.ts";
+
+/** A reward model from its directory, or the body of a language model with a fresh head. */
+export function loadHeaded(gpu: Gpu, directory: string, seed: number): Model {
+  const config = readConfig(directory);
+  if (config.architecture === "reward") return loadModel(gpu, directory);
+  const weights = openWeights(directory);
+  return makeModel(
+    gpu,
+    { ...config, architecture: "reward" },
+    (name) =>
+      name === "score.weight" ? initialScore(config.hiddenSize, seed) : {
+        shape: findTensor(weights.source, weights.tensors, name).shape,
+        data: weights.read(name),
+      },
+  );
+}

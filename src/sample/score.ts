@@ -1,0 +1,84 @@
+/**
+ * Scoring given texts with a model: log-probability and entropy of every token, or a reward model's score.
+ *
+ * @module
+ */
+import { packBatch } from "../data/batches.ts";
+import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
+import { slotTensor } from "../model/params.ts";
+import { logProb } from "../tape/ops/log_prob.ts";
+import { scalarHead } from "../tape/ops/linear.ts";
+import { gather } from "../tape/ops/reduce.ts";
+import { planCache } from "../tape/plans.ts";
+import type { Workspace } from "../tape/plan.ts";
+
+/** Numbers of one document, one per token after the first. */
+export interface TokenScores {
+  /** ln p(token | tokens before). */
+  logprobs: Float32Array;
+  /** Entropy in nats of the distribution that the token was scored under. */
+  entropy: Float32Array;
+}
+
+/** Options of {@linkcode score}. */
+export interface ScoringOptions {
+  /** Log-probabilities are of logits divided by this; 1 by default. */
+  temperature?: number;
+  /** Documents in one pass; 16 by default. */
+  batchSize?: number;
+}
+
+/** Log-probabilities of every token after the first of each document. */
+export async function score(
+  workspace: Workspace,
+  model: Model,
+  documents: number[][],
+  { temperature = 1, batchSize = 16 }: ScoringOptions = {},
+): Promise<TokenScores[]> {
+  const plan = planCache(workspace, (tape, tokens: number) => {
+    const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
+    const targets = tape.input("targets", [tokens], "u32");
+    const { logprob, entropy } = logProb(tape, hidden, headTensor(tape, model, true), targets, temperature);
+    tape.output("logprob", logprob);
+    tape.output("entropy", entropy);
+  });
+  const scores: TokenScores[] = [];
+  for (let at = 0; at < documents.length; at += batchSize) {
+    const packed = packBatch(documents.slice(at, at + batchSize));
+    const { ids, positions, starts, ends, tokens, first, lengths } = packed;
+    const targets = new Uint32Array(tokens);
+    first.forEach((begin, i) => targets.set(ids.subarray(begin + 1, begin + lengths[i]), begin));
+    const out = await plan(tokens).run({ ids, positions, starts, ends, targets });
+    first.forEach((begin, i) => {
+      const end = begin + lengths[i] - 1;
+      scores.push({ logprobs: out.logprob.slice(begin, end), entropy: out.entropy.slice(begin, end) });
+    });
+  }
+  return scores;
+}
+
+/** Documents scored in one pass by a reward model. */
+const REWARD_BATCH = 128;
+
+/** A function that returns a reward model's score of each document, read at its last token. */
+export function documentScorer(
+  workspace: Workspace,
+  model: Model,
+): (documents: number[][]) => Promise<number[]> {
+  const plan = planCache(workspace, (tape, tokens: number, rows: number) => {
+    const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
+    const scores = scalarHead(tape, hidden, slotTensor(tape, model.params, "score", true));
+    tape.output("scores", gather(tape, scores, tape.input("last", [rows], "u32")));
+  });
+  return async (documents) => {
+    const scores: number[] = [];
+    for (let at = 0; at < documents.length; at += REWARD_BATCH) {
+      const part = documents.slice(at, at + REWARD_BATCH);
+      const { ids, positions, starts, ends, tokens, first, lengths } = packBatch(part);
+      const last = first.map((start, i) => start + lengths[i] - 1);
+      const out = await plan(tokens, part.length).run({ ids, positions, starts, ends, last });
+      scores.push(...out.scores.subarray(0, part.length));
+    }
+    return scores;
+  };
+}

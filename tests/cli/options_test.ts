@@ -1,0 +1,182 @@
+import assert from "node:assert/strict";
+import { join } from "node:path";
+import { parseOptions } from "../../src/cli/options.ts";
+import { UsageError } from "../../src/cli/usage_error.ts";
+import { ppoSchema } from "../../src/train/options/ppo.ts";
+import { sftSchema } from "../../src/train/options/sft.ts";
+import { z } from "zod";
+
+const REQUIRED: [string, string[]][] = [
+  ["model", ["m"]],
+  ["dataset", ["d"]],
+  ["output_dir", ["o"]],
+];
+
+/** Options of sft from flags given as texts. */
+const sft = (flags: Record<string, string | string[]>, config?: string) =>
+  parseOptions(
+    sftSchema,
+    new Map([...REQUIRED, ...Object.entries(flags).map(([k, v]): [string, string[]] => [k, [v].flat()])]),
+    config,
+  );
+
+/** Options of sft from the text of a configuration file. */
+function sftConfig(text: string, flags: Record<string, string> = {}, name = "config.yaml") {
+  const directory = Deno.makeTempDirSync({ prefix: "keel-test-" });
+  try {
+    Deno.writeTextFileSync(join(directory, name), text);
+    return parseOptions(
+      sftSchema,
+      new Map(Object.entries(flags).map(([k, v]) => [k, [v]])),
+      join(directory, name),
+    );
+  } finally {
+    Deno.removeSync(directory, { recursive: true });
+  }
+}
+
+const MINIMAL = "model_name_or_path: m\ndataset_name: d\noutput_dir: o\n";
+
+Deno.test("every option is there, with TRL's default where none was given", () => {
+  const { options } = sft({});
+  assert.equal(options.modelNameOrPath, "m");
+  assert.equal(options.learningRate, 2e-5);
+  assert.equal(options.maxLength, 1024);
+  assert.ok("saveTotalLimit" in options && options.saveTotalLimit === undefined);
+  assert.deepEqual(Object.keys(options).sort(), Object.keys(sftSchema.shape).sort());
+});
+
+Deno.test("texts become numbers, booleans and none", () => {
+  const { options } = sft({
+    learning_rate: "1e-4",
+    max_steps: "1_000",
+    packing: "true",
+    shuffle_dataset: "False",
+    max_length: "none",
+    completion_only_loss: "none",
+  });
+  assert.deepEqual(
+    [options.learningRate, options.maxSteps, options.packing, options.shuffleDataset, options.maxLength],
+    [1e-4, 1000, true, false, null],
+  );
+  assert.equal(options.completionOnlyLoss, undefined);
+});
+
+Deno.test("the last of a repeated flag holds", () => {
+  assert.equal(sft({ learning_rate: ["1", "2"] }).options.learningRate, 2);
+});
+
+Deno.test("lists take commas and repetitions", () => {
+  const schema = z.strictObject({
+    names: z.array(z.string()).default([]),
+    sizes: z.array(z.number()).default([1]),
+  });
+  const parse = (flags: [string, string[]][]) => parseOptions(schema, new Map(flags)).options;
+  assert.deepEqual(parse([["names", ["a,b", "c"]], ["sizes", ["1, 2"]]]), {
+    names: ["a", "b", "c"],
+    sizes: [1, 2],
+  });
+  assert.deepEqual(parse([]), { names: [], sizes: [1] });
+});
+
+Deno.test("every wrong option is listed with what was got and expected", () => {
+  assert.throws(
+    () => parseOptions(ppoSchema, new Map([["lam", ["2"]], ["kl_estimator", ["k4"]], ["gamma", [""]]])),
+    (error: Error) => {
+      assert.ok(error instanceof UsageError);
+      assert.match(error.message, /options are wrong:/);
+      assert.match(error.message, /--lam: got 2, expected a number of at least 0 and of at most 1\./);
+      assert.match(error.message, /--kl_estimator: got "k4", expected one of k1, k2, k3, exact\./);
+      assert.match(error.message, /--gamma: got "", expected a number/);
+      assert.match(error.message, /--reward_model_path is missing\. Expected a path\./);
+      return true;
+    },
+  );
+});
+
+Deno.test("an unknown flag is an error that names the nearest", () => {
+  assert.throws(
+    () => sft({ learning_rat: "1" }),
+    /--learning_rat is not an option.*Did you mean learning_rate\?/,
+  );
+  assert.throws(
+    () => sft({ zzzzzzzzzz: "1" }),
+    (error: Error) => !error.message.includes("Did you mean"),
+  );
+});
+
+Deno.test("a file gives options in snake or camel case, and flags override it", () => {
+  const text = MINIMAL + "learning_rate: 1e-5\nmaxSteps: 7\nsave_total_limit: null\nmax_length: null\n";
+  const { options, warnings } = sftConfig(text, { learning_rate: "3e-5" });
+  assert.deepEqual([options.learningRate, options.maxSteps, options.maxLength], [3e-5, 7, null]);
+  assert.deepEqual(warnings, []);
+  const json = sftConfig(
+    '{"model": "m", "dataset": "d", "outputDir": "o", "packing": true}',
+    {},
+    "config.json",
+  );
+  assert.equal(json.options.packing, true);
+});
+
+Deno.test("a value of the wrong type in a file is an error that names the file", () => {
+  assert.throws(
+    () => sftConfig(MINIMAL + 'learning_rate: "fast"\npacking: 1\n'),
+    /config\.yaml: learning_rate: got "fast", expected a number[^]*config\.yaml: packing: got 1, expected true or false/,
+  );
+});
+
+Deno.test("a file that cannot be read or is no mapping is wrong usage", () => {
+  assert.throws(() => sftConfig("- a\n- b\n"), /expected a mapping/);
+  assert.throws(() => sftConfig("a: [1\n"), UsageError);
+  assert.throws(
+    () => sft({}, "/nowhere/config.yaml"),
+    /Cannot read \/nowhere\/config\.yaml: the file does not exist/,
+  );
+});
+
+Deno.test("one option under two names in a file is an error", () => {
+  assert.throws(() => sftConfig(MINIMAL + "model: other\n"), /model: this option is there twice/);
+});
+
+Deno.test("fields of TRL without a meaning here warn once with the reason", () => {
+  const { warnings } = sftConfig(
+    MINIMAL +
+      "bf16: true\nreport_to: wandb\nvllm_mode: colocate\ngradient_checkpointing_kwargs: {use_reentrant: false}\n",
+  );
+  assert.equal(warnings.length, 4);
+  assert.match(warnings[0], /bf16 has no effect: arithmetic is f32 here\./);
+});
+
+Deno.test("fields of TRL that would change the numbers are refused, unless they ask for what keel does", () => {
+  assert.throws(
+    () => sftConfig(MINIMAL + "optim: adafactor\n"),
+    /"adafactor" is not supported; the optimiser is AdamW/,
+  );
+  assert.equal(sftConfig(MINIMAL + "optim: adamw_torch\nassistant_only_loss: false\n").warnings.length, 2);
+  assert.throws(() => sft({ use_peft: "true" }), /true is not supported; all weights are trained/);
+});
+
+Deno.test("a warm-up below one step is a share of all steps, as in transformers 5", () => {
+  const { options } = sft({ warmup_steps: "0.1" });
+  assert.deepEqual([options.warmupSteps, options.warmupRatio], [0, 0.1]);
+  assert.throws(() => sft({ warmup_steps: "1.5" }), /--warmup_steps: got 1.5, expected a whole number/);
+});
+
+Deno.test("defaults are those of TRL's configurations", () => {
+  const path = new URL("../goldens/trl/config_defaults.json", import.meta.url);
+  const golden = JSON.parse(Deno.readTextFileSync(path));
+  const { options } = sft({});
+  for (
+    const name of [
+      "learning_rate",
+      "logging_steps",
+      "max_length",
+      "packing",
+      "packing_strategy",
+      "loss_type",
+    ]
+  ) {
+    const own = name.replace(/_([a-z])/g, (_, letter) => letter.toUpperCase());
+    assert.deepEqual(options[own], golden.SFTConfig[name], name);
+  }
+});

@@ -1,0 +1,47 @@
+/**
+ * Everything CI runs: the checks of `deno task check`, then the tests. The last line is `N passed, N failed, N skipped`, in
+ * which the checks count as one test.
+ */
+
+/** Permissions of the tests: they start keel and other programs, and listen on this machine. */
+const PERMISSIONS = [
+  "--allow-read",
+  "--allow-write",
+  "--allow-env",
+  "--allow-run",
+  "--allow-sys",
+  "--allow-net=127.0.0.1",
+  "--allow-ffi",
+];
+
+/** Runs Deno, passes its output on and returns it. */
+async function runDeno(args: string[]): Promise<{ success: boolean; output: string }> {
+  const child = new Deno.Command(Deno.execPath(), {
+    args,
+    env: { NO_COLOR: "1" },
+    stdout: "piped",
+    stderr: "piped",
+  }).spawn();
+  let output = "";
+  const pass = async (from: ReadableStream<Uint8Array>, to: typeof Deno.stdout) => {
+    const decoder = new TextDecoder();
+    for await (const chunk of from) {
+      output += decoder.decode(chunk, { stream: true });
+      for (let at = 0; at < chunk.length;) at += to.writeSync(chunk.subarray(at));
+    }
+  };
+  await Promise.all([pass(child.stdout, Deno.stdout), pass(child.stderr, Deno.stderr)]);
+  return { success: (await child.status).success, output };
+}
+
+const checks = await runDeno(["task", "--quiet", "check"]);
+const tests = await runDeno(["test", "--frozen", ...PERMISSIONS, ...Deno.args]);
+
+const summary = /\| (\d+) passed(?: \([^)]*\))? \| (\d+) failed(?: \([^)]*\))?(?: \| (\d+) ignored)?/
+  .exec(tests.output.slice(-2000));
+const [passed, failed, skipped] = summary ? summary.slice(1).map((count) => Number(count ?? 0)) : [0, 0, 0];
+// A run without a summary, or with an error outside every test, is a failure that no test stands for.
+const unnamed = !tests.success && failed === 0 ? 1 : 0;
+const allFailed = failed + unnamed + (checks.success ? 0 : 1);
+console.log(`\n${passed + (checks.success ? 1 : 0)} passed, ${allFailed} failed, ${skipped} skipped`);
+Deno.exit(allFailed === 0 ? 0 : 1);
