@@ -5,7 +5,7 @@ import { readFloats, upload } from "../../src/gpu/buffers.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { multiply } from "../../src/tape/ops/elementwise.ts";
 import { sum } from "../../src/tape/ops/reduce.ts";
-import { compile } from "../../src/tape/plan.ts";
+import { compile, type Workspace } from "../../src/tape/plan.ts";
 import { physicalSize, Tape, type Tensor } from "../../src/tape/tape.ts";
 import { random, relativeError, stored } from "../kernels/helpers.ts";
 import { differences } from "../kernels/launches.ts";
@@ -63,6 +63,11 @@ export function weightedTotal(tape: Tape, y: Tensor, weights: Tensor): Tensor {
   return sum(tape, flat);
 }
 
+/** A workspace whose memory holds NaN, as after a step that went wrong: a plan must not read what it has not written. */
+export function poisonedWorkspace(gpu: Gpu): Workspace {
+  return { gpu, arena: upload(gpu, new Float32Array(1 << 18).fill(NaN)) };
+}
+
 /**
  * Compares value and gradients with float64. The loss is Σ weights · y with random weights, the gradients start from random
  * numbers, to which they must be added, and a second run must give the same bits.
@@ -104,7 +109,7 @@ export async function checkOperation<K extends string, C extends string = never>
     const loss = weightedTotal(tape, y, w);
     tape.output("loss", loss);
     tape.backward(loss, tape.input("one", [1]));
-    const out = await compile({ gpu }, tape).run({ one: new Float32Array([1]) });
+    const out = await compile(poisonedWorkspace(gpu), tape).run({ one: new Float32Array([1]) });
     const dparameters = {} as Record<K, Float32Array>;
     for (const key of names) {
       const memory = await readFloats(gpu, gradients.get(key)!);

@@ -1,20 +1,8 @@
 /** `keel sft` on TRL's raw data gives TRL's losses, metrics and weights at every step. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { runProgram } from "../../src/cli/program.ts";
-import { DESCRIPTIONS } from "../../src/cli/catalogue.ts";
-import { run } from "../../src/cli/commands/sft.ts";
 import { asset, assetTest, golden, withDirectory } from "../assets.ts";
-import { compareSteps, compareWeights, metricsOf, trajectory } from "./trl.ts";
-
-const quiet = () => ({
-  print() {},
-  note() {},
-  draw() {},
-  json: false,
-  terminal: false,
-  columns: () => 80,
-});
+import { compareSteps, compareWeights, metricsOf, runKeel, trajectory } from "./trl.ts";
 
 for (
   const [name, dataset] of [
@@ -43,11 +31,7 @@ for (
         packing: c.packing,
         logging_steps: 1,
       };
-      const argv = ["sft", ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`])];
-      const definition = { ...DESCRIPTIONS.sft, load: () => Promise.resolve(run) };
-      const said: string[] = [];
-      const openIo = () => ({ ...quiet(), note: (text: string) => void said.push(text) });
-      assert.equal(await runProgram(argv, [definition], { openIo }), 0, said.join("\n"));
+      await runKeel("sft", flags);
       const metrics = metricsOf(directory, "sft");
       const steps = compareSteps(name, want, metrics);
       const weights = compareWeights(name, want.final_weights, join(directory, "model"));

@@ -4,7 +4,26 @@ import { readFileSync } from "node:fs";
 import { join } from "node:path";
 import { openStore } from "../../src/run/store.ts";
 import { readSafetensors } from "../../src/model/safetensors.ts";
+import { DESCRIPTIONS } from "../../src/cli/catalogue.ts";
+import { runProgram } from "../../src/cli/program.ts";
 import { golden } from "../assets.ts";
+
+/** Runs a command of the program in this process, without a word unless it fails. */
+export async function runKeel(name: "sft" | "reward", flags: Record<string, unknown>): Promise<void> {
+  const argv = [name, ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`])];
+  const load = async () => (await import(`../../src/cli/commands/${name}.ts`)).run;
+  const said: string[] = [];
+  const openIo = () => ({
+    print() {},
+    note: (text: string) => void said.push(text),
+    draw() {},
+    json: false,
+    terminal: false,
+    columns: () => 80,
+  });
+  const code = await runProgram(argv, [{ ...DESCRIPTIONS[name], load }], { openIo });
+  assert.equal(code, 0, said.join("\n"));
+}
 
 /** Sums of a weight tensor. */
 interface Checksum {

@@ -2,12 +2,20 @@
 import assert from "node:assert/strict";
 import { readFloats, upload } from "../../../src/gpu/buffers.ts";
 import type { Gpu } from "../../../src/gpu/device.ts";
-import { add, multiply } from "../../../src/tape/ops/elementwise.ts";
+import { add, multiply, square } from "../../../src/tape/ops/elementwise.ts";
 import { exactKl, logProb } from "../../../src/tape/ops/log_prob.ts";
 import { compile } from "../../../src/tape/plan.ts";
 import { Tape } from "../../../src/tape/tape.ts";
 import { random, relativeError, testOnProfiles } from "../../kernels/helpers.ts";
-import { checkOperation, type HostTensor, logical, physical, uniform, weightedTotal } from "../gradients.ts";
+import {
+  checkOperation,
+  type HostTensor,
+  logical,
+  physical,
+  poisonedWorkspace,
+  uniform,
+  weightedTotal,
+} from "../gradients.ts";
 
 /** ln softmax(hidden · headᵀ / temperature), [tokens][vocab], in float64. */
 function logSoftmax(
@@ -56,8 +64,11 @@ testOnProfiles("log-probability and entropy have the right values and gradients"
     await checkOperation(gpu, `entropy alone at ${temperature}`, {
       parameters,
       constants,
-      record: (tape, { hidden, head, targets }) => logProb(tape, hidden, head, targets, temperature).entropy,
-      reference: ({ hidden, head }) => logSoftmax(hidden, head, size, temperature).map(entropyOf),
+      // The square makes the gradient of the hidden states one that is overwritten.
+      record: (tape, { hidden, head, targets }) =>
+        logProb(tape, square(tape, hidden), head, targets, temperature).entropy,
+      reference: ({ hidden, head }) =>
+        logSoftmax(hidden.map((x) => x * x), head, size, temperature).map(entropyOf),
       tolerance: 1e-5,
     });
     const other = { hidden: uniform(5, [tokens, width], 2), head: uniform(6, [vocab, width], 2) };
@@ -101,7 +112,7 @@ async function gradients(
   tape.output("logprob", logprob);
   const loss = weightedTotal(tape, logprob, tape.external("weights", weights.shape, memory(weights)));
   tape.backward(loss, tape.input("one", [1]));
-  const out = await compile({ gpu }, tape).run({ one: new Float32Array([1]) });
+  const out = await compile(poisonedWorkspace(gpu), tape).run({ one: new Float32Array([1]) });
   return {
     logprob: out.logprob.slice(0, targets.length),
     hidden: logical(await readFloats(gpu, dhidden), hidden.shape),
