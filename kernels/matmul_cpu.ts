@@ -52,8 +52,14 @@ export function cpuMatmul(lanes: number, rows: number, variant: MatmulVariant): 
     ${loads.map((load) => loadStatement(load, variant.tail)).join("\n    ")}
     ${multiplyFourSteps(rows, a.find, b.find)}
   }
-  ${prepareStore(variant, "quad", "")}
-  ${repeat(rows, (row) => storeQuad(variant, `row0 + ${row}u`, "quad", `vec4f(${sums(row)})`, ""), "\n  ")}`,
+  // A loop over an indexed array, because one store per row compiles several times longer and runs no faster.
+  var sums = array<vec4f, ${rows}>(${repeat(rows, (row) => `vec4f(${sums(row)})`, ", ")});
+  ${prepareStore(variant, "quad")}
+  if (inside) {
+    for (var i = 0u; i < min(${rows}u, u.m - row0); i++) {
+      ${storeQuad(variant, "row0 + i", "quad", "sums[i]")}
+    }
+  }`,
     };
   });
 }

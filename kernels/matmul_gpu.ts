@@ -34,6 +34,7 @@ export function gpuMatmul(tile: 32 | 64, variant: MatmulVariant): Kernel {
   const groups = tile / 32; // quads of rows, and of columns, per thread
   const depth = 1024 / tile; // k per block: 64 blocks of 4×4, one per thread
   const { trans } = variant;
+  const quad = (g: number) => `(column0 / 4u + ${g * SIDE}u + across)`;
   return cachedKernel(`matmul_gpu_${tile}_${variantName({ ...variant, tail: false })}`, () => ({
     ...matmulInterface(variant),
     workgroup: SIDE * SIDE,
@@ -58,17 +59,14 @@ var<workgroup> tileB: array<vec4f, ${depth * quads}>;`,
 ${repeat(4, (k) => multiplyStep(k, quads, groups))}
     }
   }
-  ${repeat(groups, (g) => prepareStore(variant, `(column0 / 4u + ${g * SIDE}u + across)`, `${g}`), "\n  ")}
+  ${repeat(groups, (g) => prepareStore(variant, quad(g), `${g}`), "\n  ")}
   ${
-      repeat(4 * groups, (row) =>
-        repeat(groups, (g) =>
-          storeQuad(
-            variant,
-            `row0 + ${(row >> 2) * 4 * SIDE + (row & 3)}u + 4u * down`,
-            `(column0 / 4u + ${g * SIDE}u + across)`,
-            `s${row}_${g}`,
-            `${g}`,
-          ), "\n  "), "\n  ")
+      repeat(4 * groups, (row) => {
+        const at = `row0 + ${(row >> 2) * 4 * SIDE + (row & 3)}u + 4u * down`;
+        const store = (g: number) =>
+          `if (inside${g}) ${storeQuad(variant, at, quad(g), `s${row}_${g}`, `${g}`)}`;
+        return `if (${at} < u.m) { ${repeat(groups, store, " ")} }`;
+      }, "\n  ")
     }`,
   }));
 }

@@ -41,24 +41,18 @@ export function variantName({ trans, tail, bias, residual, accumulate }: MatmulV
 }
 
 /** Statements that must run once before {@linkcode storeQuad} for the column quad `quad`; they define names ending in `id`. */
-export function prepareStore(variant: MatmulVariant, quad: string, id: string): string {
+export function prepareStore(variant: MatmulVariant, quad: string, id = ""): string {
   return `let inside${id} = ${quad} * 4u < u.n;
   let keep${id} = vec4u(${quad} * 4u) + vec4u(0u, 1u, 2u, 3u) < vec4u(u.n);
   ${variant.bias ? `let shift${id} = bias[${quad}];` : ""}`;
 }
 
-/** Statement that stores `value` (vec4f) at `row` and column quad `quad`; padding columns become zero. */
-export function storeQuad(
-  variant: MatmulVariant,
-  row: string,
-  quad: string,
-  value: string,
-  id: string,
-): string {
+/** Statement that stores `value` (vec4f) at `row` and column quad `quad` of C, which must exist; padding columns become zero. */
+export function storeQuad(variant: MatmulVariant, row: string, quad: string, value: string, id = ""): string {
   const terms = [`u.scale * ${value}`];
   if (variant.bias) terms.push(`shift${id}`);
   if (variant.residual) terms.push("residual[at]");
   if (variant.accumulate) terms.push("c[at]");
-  return `if (inside${id} && ${row} < u.m) { let at = group.z * u.strideC + (${row}) * u.ldc + ${quad}; ` +
+  return `{ let at = group.z * u.strideC + (${row}) * u.ldc + ${quad}; ` +
     `c[at] = select(vec4f(), ${terms.join(" + ")}, keep${id}); }`;
 }

@@ -33,9 +33,7 @@ export interface SamplingBuffers<B> {
   positions: B;
   counts: B;
   done: B;
-  /** Number that identifies each row's sample. */
-  samples: B;
-  /** [seed, stream]. */
+  /** [2 + rows]: seed, stream, then the number that identifies each row's sample. */
   random: B;
   /** [rows, most]. */
   out: B;
@@ -69,7 +67,6 @@ export function sampleTokens<B>(
       positions: "u32",
       counts: "u32",
       done: "u32",
-      samples: "u32",
       random: "u32",
       out: "u32",
       logprobs: "f32",
@@ -121,7 +118,7 @@ export function sampleTokens<B>(
   ${
       greedy
         ? "let goal = -1.0;"
-        : "let draw = philox(vec4u(samples[row], count, 0u, 0u), vec2u(random[0], random[1]));\n  let goal = unitFloat(draw.x) * total;"
+        : "let draw = philox(vec4u(random[2u + row], count, 0u, 0u), vec2u(random[0], random[1]));\n  let goal = unitFloat(draw.x) * total;"
     }
   var chosen = 0u;
   var sofar = 0.0;

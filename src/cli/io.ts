@@ -24,7 +24,12 @@ function writer(stream: { writeSync(bytes: Uint8Array): number }): (text: string
   const encoder = new TextEncoder();
   return (text) => {
     const bytes = encoder.encode(text);
-    for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+    try {
+      for (let at = 0; at < bytes.length;) at += stream.writeSync(bytes.subarray(at));
+    } catch (error) {
+      // Whoever was reading has gone, as in `keel doctor | head -1`; the work goes on without.
+      if (!(error instanceof Deno.errors.BrokenPipe)) throw error;
+    }
   };
 }
 

@@ -62,7 +62,6 @@ interface State {
   positions: GpuWindow;
   counts: GpuWindow;
   done: GpuWindow;
-  samples: GpuWindow;
   random: GpuWindow;
   out: GpuWindow;
   logprobs: GpuWindow;
@@ -94,8 +93,7 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
       positions: words(rows, "positions"),
       counts: words(rows, "counts"),
       done: words(rows, "done"),
-      samples: words(rows, "samples"),
-      random: words(2, "random key"),
+      random: words(2 + rows, "random key"),
       out: words(rows * most, "generated tokens"),
       logprobs: words(rows * most, "generated logprobs"),
       decode: new Map(),
@@ -111,8 +109,7 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
     const logits = tape.tensor("logits", [rows, config.vocabSize]);
     const shape = { trans: "nt" as const, m: rows, n: config.vocabSize, k: config.hiddenSize };
     tape.push(matmul(tape.profile, { a: hidden, b: headTensor(tape, model, true), c: logits }, shape));
-    const at = (name: "tokens" | "positions" | "counts" | "done" | "samples") =>
-      tape.external(name, [rows], state[name]);
+    const at = (name: "tokens" | "positions" | "counts" | "done") => tape.external(name, [rows], state[name]);
     tape.push(
       sampleTokens(
         tape.profile,
@@ -122,8 +119,7 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
           positions: at("positions"),
           counts: at("counts"),
           done: at("done"),
-          samples: at("samples"),
-          random: tape.external("random", [2], state.random),
+          random: tape.external("random", [2 + rows], state.random),
           out: tape.external("out", [rows * most], state.out),
           logprobs: tape.external("logprobs", [rows * most], state.logprobs),
         },
@@ -210,8 +206,11 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
     write(gpu, state.positions, lengths.map((n) => n - 1));
     write(gpu, state.counts, new Uint32Array(rows));
     write(gpu, state.done, perRow(() => 0, 1));
-    write(gpu, state.samples, perRow((row) => samples[row], 0));
-    write(gpu, state.random, new Uint32Array([seed >>> 0, stream >>> 0]));
+    write(
+      gpu,
+      state.random,
+      new Uint32Array([seed >>> 0, stream >>> 0, ...perRow((row) => samples[row], 0)]),
+    );
 
     const sampling = samplingKey(options);
     const longestBucket = Math.ceil(longest / 32) * 32;

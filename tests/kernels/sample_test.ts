@@ -35,8 +35,7 @@ async function draw(gpu: Gpu, sampling: Sampling, given: Rows) {
     positions: each(undefined, (r) => 10 + r),
     counts: each(given.counts, () => 0),
     done: each(given.done, () => 0),
-    samples: each(given.samples, (r) => r),
-    random: new Uint32Array(given.random ?? SEED),
+    random: new Uint32Array([...given.random ?? SEED, ...each(given.samples, (r) => r)]),
     out: new Uint32Array(rows * most).fill(77),
     logprobs: new Float32Array(rows * most).fill(77),
   };
