@@ -16,7 +16,6 @@ import {
   type AttentionShape,
   attentionUniforms,
   attentionUniformValues,
-  gatherQuad,
   GPU_THREADS,
   headColumns,
   loadScalars,
@@ -26,6 +25,7 @@ import {
   stagedRows,
   stageRows,
   START,
+  storeScalars,
 } from "./attention_text.ts";
 import { cachedKernel, type KernelSpec, type Launch, type Profile, repeat } from "./kernel.ts";
 
@@ -128,7 +128,7 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
         `if (query${i} < u.tokens) {
     let scale = 1.0 / sum${i};
     let at = query${i} * u.heads * ${quads}u + qColumn;
-    ${repeat(quads, (q) => `out[at + ${q}u] = scale * ${gatherQuad(`o${i}_`, q, headDim)};`, "\n    ")}
+    ${storeScalars(`o${i}_`, "out", "at", headDim, "scale * ")}
     lse[head * u.tokens + query${i}] = max${i} + log(sum${i});
   }`
       )

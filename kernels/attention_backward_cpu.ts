@@ -9,12 +9,12 @@
  */
 import {
   alignedDown,
-  gatherQuad,
   headColumns,
   loadScalars,
   quadsOf,
   queryHeads,
   sharedRows,
+  storeScalars,
 } from "./attention_text.ts";
 import { type KernelSpec, repeat } from "./kernel.ts";
 
@@ -68,7 +68,7 @@ export function dqCpu(lanes: number, headDim: number): Text {
   ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, " * u.scale")}
   ${loadScalars(`g${i}_`, "dout", `at${i}`, headDim)}
   var product${i} = vec4f();
-  ${repeat(quads, (q) => `product${i} = fma(g${i}_q${q}, out[at${i} + ${q}u], product${i});`, " ")}
+  for (var i = 0u; i < ${quads}u; i++) { product${i} = fma(g${i}_row[i], out[at${i} + i], product${i}); }
   let delta${i} = product${i}.x + product${i}.y + product${i}.z + product${i}.w;
   ${repeat(headDim, (d) => `var dq${i}_${d} = 0.0;`, " ")}`
       )
@@ -115,7 +115,7 @@ export function dqCpu(lanes: number, headDim: number): Text {
         `if (query${i} < u.tokens) {
     delta[head * u.tokens + query${i}] = delta${i};
     let to = query${i} * u.ld + qColumn;
-    ${repeat(quads, (q) => `dqkv[to + ${q}u] = u.scale * ${gatherQuad(`dq${i}_`, q, headDim)};`, "\n    ")}
+    ${storeScalars(`dq${i}_`, "dqkv", "to", headDim, "u.scale * ")}
   }`
       )
     }`,
@@ -205,11 +205,8 @@ export function dkvCpu(lanes: number, headDim: number): Text {
       each((i) =>
         `if (key${i} < u.tokens) {
     let to = key${i} * u.ld;
-    ${
-          repeat(quads, (q) =>
-            `dqkv[to + kColumn + ${q}u] = u.scale * ${gatherQuad(`dk${i}_`, q, headDim)}; ` +
-            `dqkv[to + vColumn + ${q}u] = ${gatherQuad(`dv${i}_`, q, headDim)};`, "\n    ")
-        }
+    ${storeScalars(`dk${i}_`, "dqkv", "to + kColumn", headDim, "u.scale * ")}
+    ${storeScalars(`dv${i}_`, "dqkv", "to + vColumn", headDim)}
   }`
       )
     }`,

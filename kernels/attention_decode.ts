@@ -11,7 +11,15 @@
  * @module
  */
 import { addWeighted, attentionTile, onlineSoftmax } from "./attention.ts";
-import { COMPONENT, gatherQuad, GPU_THREADS, loadScalars, MASKED, quadsOf, START } from "./attention_text.ts";
+import {
+  COMPONENT,
+  GPU_THREADS,
+  loadScalars,
+  MASKED,
+  quadsOf,
+  START,
+  storeScalars,
+} from "./attention_text.ts";
 import {
   cachedKernel,
   type KernelSpec,
@@ -173,10 +181,7 @@ function decodeCpu(lanes: number, headDim: number): Text {
     }
   }
   let scale = 1.0 / sum0;
-  ${
-      repeat(quads, (q) =>
-        `out[query * ${quads}u + ${q}u] = scale * ${gatherQuad("o", q, headDim)};`, "\n  ")
-    }`,
+  ${storeScalars("o", "out", `query * ${quads}u`, headDim, "scale * ")}`,
   };
 }
 

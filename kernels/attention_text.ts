@@ -89,7 +89,10 @@ export function sharedRows(lanes: number, count: number, quads: number) {
   };
 }
 
-/** Statements that hold a row's vector in scalars `name`0, `name`1, …; `suffix` is applied to each vec4. */
+/**
+ * Statements that hold a row's vector in scalars `name`0, `name`1, …; `suffix` is applied to each vec4. The loads are a loop
+ * over an indexed array, because written out they take longer to compile than the rest of the kernel.
+ */
 export function loadScalars(
   name: string,
   matrix: string,
@@ -97,15 +100,25 @@ export function loadScalars(
   headDim: number,
   suffix = "",
 ): string {
-  return repeat(quadsOf(headDim), (q) =>
-    `let ${name}q${q} = ${matrix}[${index} + ${q}u]${suffix}; ` +
-    repeat(Math.min(4, headDim - 4 * q), (c) =>
-      `let ${name}${4 * q + c} = ${name}q${q}.${COMPONENT[c]};`, " "));
+  const quads = quadsOf(headDim);
+  return `var ${name}row: array<vec4f, ${quads}>;
+  for (var i = 0u; i < ${quads}u; i++) { ${name}row[i] = ${matrix}[${index} + i]${suffix}; }
+  ${repeat(headDim, (d) => `let ${name}${d} = ${name}row[${d >> 2}].${COMPONENT[d & 3]};`, " ")}`;
 }
 
-/** Vec4 number `quad` of the scalars `name`0 … `name`(headDim − 1), with zeros in the padding. */
-export function gatherQuad(name: string, quad: number, headDim: number): string {
-  return `vec4f(${repeat(4, (c) => 4 * quad + c < headDim ? `${name}${4 * quad + c}` : "0.0", ", ")})`;
+/** Statements that store the scalars `name`0 … `name`(headDim − 1), times `factor`, from `index` on, with zeros in the padding. */
+export function storeScalars(
+  name: string,
+  matrix: string,
+  index: string,
+  headDim: number,
+  factor = "",
+): string {
+  const quads = quadsOf(headDim);
+  const quad = (q: number) =>
+    `vec4f(${repeat(4, (c) => 4 * q + c < headDim ? `${name}${4 * q + c}` : "0.0", ", ")})`;
+  return `var ${name}row = array<vec4f, ${quads}>(${repeat(quads, quad, ", ")});
+    for (var i = 0u; i < ${quads}u; i++) { ${matrix}[${index} + i] = ${factor}${name}row[i]; }`;
 }
 
 /** Invocations of a workgroup on the gpu profile. */

@@ -18,8 +18,11 @@ export type CheckpointFiles = Record<string, Record<string, TensorData>>;
 
 /** A checkpoint on disk whose files are as they were written. */
 export interface SavedCheckpoint {
+  /** Its folder. */
   path: string;
+  /** The step after which it was written. */
   step: number;
+  /** What was given as its state. */
   state: Record<string, unknown>;
   /** The tensors; read from disk every time they are asked for. */
   readonly files: CheckpointFiles;
@@ -35,7 +38,9 @@ export interface CheckpointOptions {
 
 /** A checkpoint that was passed over, and why. */
 export interface SkippedCheckpoint {
+  /** Its folder. */
   path: string;
+  /** What is wrong with it. */
   reason: string;
 }
 

@@ -11,6 +11,7 @@ export const INTERRUPTED = 130;
 export interface Interrupt {
   /** Whether the run was asked to stop. Trainers look between two steps. */
   requested(): boolean;
+  /** Stops watching. */
   close(): void;
 }
 

@@ -10,6 +10,7 @@ import { join } from "node:path";
 
 /** A held lock. */
 export interface RunLock {
+  /** Lets others use the directory. */
   release(): void;
 }
 

@@ -9,6 +9,7 @@ import { escapeHtml } from "./html.ts";
 
 /** A page. */
 export interface ReportPage {
+  /** Title of the page. */
   title: string;
   /** One line under the title. */
   subtitle: string;
@@ -93,11 +94,15 @@ export function figures(...plots: string[]): string {
   return `<div class="grid-of-figures">${plots.join("\n")}</div>`;
 }
 
-/** A table; numbers are set to the right with `digits` significant digits at most. */
+/** A table; columns of numbers are set to the right. */
 export interface Table {
+  /** Stands above the table. */
   caption?: string;
+  /** Names of the columns. */
   head: string[];
+  /** The lines. */
   rows: (string | number)[][];
+  /** Significant digits, 4 if not given. */
   digits?: number;
 }
 
@@ -133,9 +138,11 @@ export function settingsTable(settings: Record<string, unknown>): string {
 
 /** A prompt with what was answered; `facts` are shown under it. */
 export interface SampleBlock {
+  /** What was asked. */
   prompt: string;
   /** Answers by who gave them, e.g. `{ "before PPO": "…", "after PPO": "…" }`. */
   answers: Record<string, string>;
+  /** A line under the answers. */
   facts?: string;
 }
 

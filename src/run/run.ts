@@ -19,9 +19,11 @@ export type { StageRun } from "./stage.ts";
 export interface RunConfig {
   /** The command, e.g. `sft`. */
   command: string;
+  /** Seed of every random number. */
   seed: number;
   /** The adapter's description of itself, e.g. `llvmpipe (LLVM 15.0.6, 256 bits)`. */
   adapter: string;
+  /** What drives the adapter. */
   driver: string;
   /** Every setting, defaults included. */
   options: Record<string, unknown>;
@@ -29,6 +31,7 @@ export interface RunConfig {
 
 /** Options of {@linkcode openRun}. */
 export interface OpenRunOptions {
+  /** What the run is started with. */
   config: RunConfig;
   /** Names of the stages in their order; one stage, named like the command, if not given. */
   stages?: string[];
@@ -46,12 +49,15 @@ export interface OpenRunOptions {
 
 /** An open run. */
 export interface Run {
+  /** Its directory. */
   readonly dir: string;
+  /** Its database. */
   readonly store: RunStore;
   /** Things a person should know, e.g. settings that differ from those of the run that is resumed. */
   readonly notes: string[];
   /** Opens a stage; where a run is resumed, later steps than its newest checkpoint are dropped from the database. */
   stage(name: string): StageRun;
+  /** Closes the database and gives the directory free. */
   close(): void;
 }
 

@@ -21,9 +21,13 @@ import type { RunStore, Sample } from "./store.ts";
 
 /** A stage of an open run: what a trainer writes to. */
 export interface StageRun {
+  /** Its name, e.g. `sft`. */
   readonly name: string;
+  /** Its folder, which is the run's own where there is one stage. */
   readonly dir: string;
+  /** Stores the metrics of a step. */
   log(step: number, metrics: Record<string, number>): void;
+  /** Stores samples of a step. */
   samples(step: number, samples: Sample[]): void;
   /** Records that something happened, at `detail.step` or else the step that was logged last. */
   event(kind: string, detail?: Record<string, unknown>): void;
@@ -46,16 +50,23 @@ export interface StageRun {
 
 /** Where a stage is and how it is to be opened. */
 export interface StageSettings {
+  /** Its name. */
   name: string;
+  /** Its folder. */
   dir: string;
   /** Whether it is the only stage of its run. */
   only: boolean;
+  /** The run's database. */
   store: RunStore;
   /** Gets what a person should know. */
   notes: string[];
+  /** Go on from the newest checkpoint. */
   resume?: boolean;
+  /** A checkpoint to start from. */
   resumeFromCheckpoint?: string;
+  /** Newest checkpoints that stay. */
   saveTotalLimit?: number;
+  /** Polled between steps. */
   interrupted?: () => boolean;
 }
 

@@ -14,9 +14,13 @@ import { fromJson, toJson } from "./json.ts";
 
 /** One stored metric. */
 export interface MetricRow {
+  /** The stage, e.g. `sft`. */
   stage: string;
+  /** The step, from 1; 0 is before the first. */
   step: number;
+  /** The name. */
   name: string;
+  /** The value. */
   value: number;
   /** Unix time in seconds. */
   time: number;
@@ -24,7 +28,9 @@ export interface MetricRow {
 
 /** A completion that is kept for reading. */
 export interface Sample {
+  /** The text before. */
   prompt: string;
+  /** The text that was sampled. */
   completion: string;
   /** Tokens of the completion. */
   tokens: number;
@@ -36,7 +42,9 @@ export interface Sample {
 
 /** One stored sample. */
 export interface SampleRow extends Required<Sample> {
+  /** The stage, e.g. `sft`. */
   stage: string;
+  /** The step, from 1; 0 is before the first. */
   step: number;
 }
 
@@ -44,17 +52,25 @@ export interface SampleRow extends Required<Sample> {
 export interface EventRow {
   /** Unix time in seconds. */
   time: number;
+  /** The stage, e.g. `sft`. */
   stage: string;
+  /** The step, from 1; 0 is before the first. */
   step: number;
+  /** What happened, e.g. `resumed`. */
   kind: string;
+  /** What there is to know about it. */
   detail: Record<string, unknown>;
 }
 
 /** A setting that was changed while the run was going; it holds from `step` on. */
 export interface KnobRow {
+  /** The stage, e.g. `sft`. */
   stage: string;
+  /** The step, from 1; 0 is before the first. */
   step: number;
+  /** The name. */
   name: string;
+  /** The value. */
   value: number;
   /** Who changed it, e.g. `http` or `watch`. */
   who: string;
@@ -64,15 +80,21 @@ export interface KnobRow {
 
 /** The database of a run. */
 export interface RunStore {
+  /** Stores the metrics of a step. */
   appendMetrics(stage: string, step: number, metrics: Record<string, number>): void;
+  /** Adds samples to a step. */
   appendSamples(stage: string, step: number, samples: Sample[]): void;
+  /** Records that something happened. */
   appendEvent(stage: string, step: number, kind: string, detail?: Record<string, unknown>): void;
+  /** Records that a setting was changed. */
   appendKnob(knob: Omit<KnobRow, "time">): void;
   /** Metrics in the order of steps, of one stage or name if given. */
   metrics(stage?: string, name?: string): MetricRow[];
   /** Samples in the order they were written. */
   samples(stage?: string): SampleRow[];
+  /** Events in the order they happened. */
   events(stage?: string): EventRow[];
+  /** Changes of settings in the order they were made. */
   knobs(stage?: string): KnobRow[];
   /**
    * Drops metrics and samples of later steps of a stage, which a resumed run is about to write again. Events and knobs are
@@ -81,6 +103,7 @@ export interface RunStore {
   truncateAfter(stage: string, step: number): void;
   /** Makes everything written so far safe on disk. */
   sync(): void;
+  /** Closes the database. */
   close(): void;
 }
 

@@ -7,14 +7,17 @@ import { escapeHtml } from "./html.ts";
 
 /** One line. */
 export interface Series {
+  /** Its name in the legend. */
   name: string;
   /** Points [x, y] in the order they are joined; one that is not finite interrupts the line. */
   points: [x: number, y: number][];
+  /** Draws a dashed line. */
   dashed?: boolean;
 }
 
 /** An area between two curves, in the colour of the series of the same name if there is one. */
 export interface Band {
+  /** Name of the series that it belongs to. */
   name: string;
   /** Points [x, low, high]. */
   points: [x: number, low: number, high: number][];
@@ -22,10 +25,15 @@ export interface Band {
 
 /** A plot. */
 export interface LinePlot {
+  /** Stands above the plot. */
   title: string;
+  /** Under the x axis, with the unit. */
   xLabel: string;
+  /** Beside the y axis, with the unit. */
   yLabel: string;
+  /** The lines. */
   series: Series[];
+  /** Areas behind the lines. */
   bands?: Band[];
 }
 

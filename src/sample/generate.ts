@@ -52,6 +52,9 @@ const STEPS_PER_LOOK = 8;
 /** Most rows decoded at once. */
 const MOST_ROWS = 256;
 
+/** Shapes whose caches are kept; the one made first goes when another is needed. */
+const MOST_STATES = 4;
+
 interface State {
   rows: number;
   capacity: number;
@@ -79,6 +82,11 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
     const key = `${rows} ${capacity} ${most}`;
     let state = states.get(key);
     if (state) return state;
+    if (states.size === MOST_STATES) {
+      const [oldest, old] = states.entries().next().value!;
+      states.delete(oldest);
+      destroy(old);
+    }
     const cacheBytes = rows * capacity * config.kvHeads * padded(config.headDim) * 4;
     const caches = (label: string) =>
       Array.from({ length: config.layers }, () => allocate(gpu, cacheBytes, label));
@@ -259,6 +267,16 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
       return out;
     },
   };
+}
+
+function destroy(state: State): void {
+  const { keys, values, tokens, positions, counts, done, random, out, logprobs } = state;
+  for (
+    const { buffer } of [...keys, ...values, tokens, positions, counts, done, random, out, logprobs]
+  ) {
+    buffer.destroy();
+  }
+  for (const plan of [...state.decode.values(), ...state.prefill.values()]) plan.destroy();
 }
 
 function samplingKey({ temperature, topK, topP, stopIds }: Sampling): string {

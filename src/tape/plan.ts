@@ -33,6 +33,8 @@ export interface Plan {
    * finite, if any.
    */
   findNonFinite(inputs: Inputs): Promise<string | undefined>;
+  /** Frees the plan's own buffers. */
+  destroy(): void;
 }
 
 /** Memory for activations, shared by all plans of a {@linkcode Workspace}: only one plan runs at a time. */
@@ -159,6 +161,11 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
         }
       }
       return undefined;
+    },
+    destroy() {
+      program?.destroy();
+      program = undefined;
+      for (const { buffer } of inputWindows.values()) buffer.destroy();
     },
   };
 }

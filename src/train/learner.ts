@@ -25,6 +25,8 @@ export interface Learner {
   files(prefix?: string): Promise<CheckpointFiles>;
   /** Restores what {@linkcode files} returned after `steps` optimiser steps. */
   restore(files: CheckpointFiles, steps: number, prefix?: string): void;
+  /** Frees gradients and moments; the weights stay with the model. */
+  close(): void;
 }
 
 /** Makes `model` trainable. */
@@ -61,6 +63,9 @@ export function openLearner(gpu: Gpu, model: Model): Learner {
       write(gpu, moment1, packWeights(layout, (name) => moments[`exp_avg.${name}`]));
       write(gpu, moment2, packWeights(layout, (name) => moments[`exp_avg_sq.${name}`]));
       optimizer.steps = steps;
+    },
+    close() {
+      for (const { buffer } of Object.values(params.training)) buffer.destroy();
     },
   };
 }

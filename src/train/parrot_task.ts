@@ -24,8 +24,12 @@ const BEST_OF_N_PROMPTS = 64;
 /** Held-out prompts that the base model answers for the report. */
 const BASE_REPLIES = 8;
 
-/** The pipeline's task in the parrot's world. */
-export async function parrotTask(workspace: Workspace, options: TrainOptions): Promise<PipelineTask> {
+/** The pipeline's task in the parrot's world; `say` announces what takes long. */
+export async function parrotTask(
+  workspace: Workspace,
+  options: TrainOptions,
+  say: (line: string) => void,
+): Promise<PipelineTask> {
   const { seed } = options;
   const directory = await parrotBaseDirectory();
   const annotator = options.annotators === "biased" ? BIASED_ANNOTATOR : UNBIASED_ANNOTATOR;
@@ -33,9 +37,12 @@ export async function parrotTask(workspace: Workspace, options: TrainOptions): P
     base: loadModel(workspace.gpu, directory),
     tokenizerFrom: directory,
     demonstrations: demonstrations(seed, options.demonstrations),
-    comparisons: async (sft) => ({
-      train: await comparisons(workspace, sft, { count: options.pairs, annotator, seed }),
-    }),
+    async comparisons(sft) {
+      say(
+        `reward: sampling ${options.pairs} pairs of replies and having ${options.annotators} annotators label them`,
+      );
+      return { train: await comparisons(workspace, sft, { count: options.pairs, annotator, seed }) };
+    },
     prompts: promptExamples(trainingPrompts(seed, "ppo", options.ppoSteps * options.ppoBatchSize)),
     stopIds: [EOS_ID],
     decode: (ids) => decodeWords(ids).join(" "),
@@ -43,6 +50,7 @@ export async function parrotTask(workspace: Workspace, options: TrainOptions): P
       const prompts = heldOutPrompts(options.evalPrompts);
       if (options.bestOfN > 0) {
         const some = prompts.slice(0, BEST_OF_N_PROMPTS);
+        say(`ppo: best of 1 to ${options.bestOfN} on ${some.length} held-out prompts, for comparison`);
         const rows = await bestOfN(workspace, {
           sft,
           reward,

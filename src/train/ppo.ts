@@ -217,8 +217,10 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     const stop = run.interrupted();
     if (stop || isDue(state.step, options.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
-    if (stop) return;
+    if (stop) break;
   }
+  policy.close();
+  value.close();
 }
 
 /** A permutation of the batch, cut into mini-batches. */

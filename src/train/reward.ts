@@ -136,8 +136,9 @@ export async function* reward(
     const stop = run.interrupted();
     if (stop || isDue(state.step, options.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
-    if (stop) return;
+    if (stop) break;
   }
+  learner.close();
 }
 
 const ONE = new Float32Array([1]);

@@ -113,9 +113,9 @@ function findProblems(gpu: Gpu, error: number): string[] {
       "This is a software adapter without subgroups of a fixed size: keel runs, but slowly. Mesa 25 has them.",
     );
   }
-  if (gpu.device.limits.maxStorageBuffersPerShaderStage < 10) {
+  if (gpu.device.limits.maxStorageBuffersPerShaderStage < 8) {
     problems.push(
-      "The adapter binds fewer than 10 storage buffers; some kernels need as many. Update its driver.",
+      "The adapter binds fewer than 8 storage buffers; some kernels need as many. Update its driver.",
     );
   }
   return problems;

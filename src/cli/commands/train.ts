@@ -22,7 +22,9 @@ export const run: CommandBody = (given, io) => {
       name: "train",
       stages: [...STAGES],
       async *steps({ workspace, run, say }) {
-        const task = parrot ? await parrotTask(workspace, options) : await fileTask(workspace, options, say);
+        const task = parrot
+          ? await parrotTask(workspace, options, say)
+          : await fileTask(workspace, options, say);
         yield* pipeline(run, workspace, task, stageOptions(options));
       },
       finish: ({ run }) => [writeTrainReport(run, { ...options }), join(run.dir, "ppo", "model")],

@@ -163,7 +163,7 @@ export const trainingFields = {
   gradientAccumulationSteps: option(length, "Passes per optimiser step.", count(1).default(1)),
   gradientCheckpointing: option(
     optimiser,
-    "Recompute activations in the backward pass: less memory, the same numbers, about a third slower.",
+    "Recompute activations in the backward pass: less memory, the same numbers, more time.",
     z.boolean().default(false),
   ),
   maxGradNorm: option(

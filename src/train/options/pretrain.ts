@@ -56,13 +56,14 @@ export const pretrainSchema = z.strictObject({
   maxSteps: option(
     GROUPS.length,
     "Optimiser steps; -1 leaves it to num_train_epochs.",
-    count(-1).default(6000),
+    count(-1).default(8000),
   ),
   perDeviceTrainBatchSize: option(
     GROUPS.length,
     "Documents in one forward and backward pass.",
     count(1).default(64),
   ),
+  seed: option(GROUPS.length, "Determines every random number of the run.", count(0).default(0)),
   weightDecay: option(
     GROUPS.optimiser,
     "Decoupled weight decay, not applied to norms and biases.",
