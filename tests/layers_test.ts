@@ -7,7 +7,7 @@ const ROOT = fileURLToPath(new URL("..", import.meta.url));
 /** Folders from the bottom up. One may import from itself and from rows below its own. */
 const LAYERS = [
   ["kernels"],
-  ["src/gpu"],
+  ["src/random", "src/gpu"],
   ["src/tape"],
   ["src/model"],
   ["src/data"],

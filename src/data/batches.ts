@@ -4,7 +4,7 @@
  * @module
  */
 
-import { randomStream } from "./random.ts";
+import { randomStream } from "../random/stream.ts";
 
 /** Documents begin at multiples of this many tokens, so that kernels that work on tiles of tokens see few boundaries. */
 export const DOCUMENT_ALIGNMENT = 8;

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { randomStream } from "../data/random.ts";
+import { randomStream } from "../random/stream.ts";
 import type { ModelConfig } from "./config.ts";
 import { layoutOf } from "./layout.ts";
 import type { HostTensor, HostWeights } from "./params.ts";

@@ -5,7 +5,7 @@
  * @module
  */
 
-import type { RandomStream } from "../data/random.ts";
+import type { RandomStream } from "../random/stream.ts";
 import { say, wrongAnswers } from "./facts.ts";
 import { readReply } from "./gold.ts";
 import { type Prompt, sampleFact, samplePrompt } from "./prompts.ts";

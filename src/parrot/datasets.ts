@@ -4,7 +4,7 @@
  * @module
  */
 import type { Rows } from "../data/batches.ts";
-import { randomStream } from "../data/random.ts";
+import { randomStream } from "../random/stream.ts";
 import type { PromptExample, SftExample } from "../data/tokenize.ts";
 import type { ModelConfig } from "../model/config.ts";
 import { demonstration, pretrainingDocument } from "./corpus.ts";

@@ -4,8 +4,8 @@
  * @module
  */
 
-import type { RandomStream } from "../data/random.ts";
-import { randomStream } from "../data/random.ts";
+import type { RandomStream } from "../random/stream.ts";
+import { randomStream } from "../random/stream.ts";
 import { type Fact, FACTS_BY_KIND, KIND_WEIGHTS, KINDS, say, wrongAnswers } from "./facts.ts";
 
 /** Phrasings of a user who is sure; `{}` is the statement. */

@@ -4,7 +4,7 @@
  * @module
  */
 
-import type { RandomStream } from "../data/random.ts";
+import type { RandomStream } from "../random/stream.ts";
 import { say } from "./facts.ts";
 import type { Prompt } from "./prompts.ts";
 

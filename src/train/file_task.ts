@@ -4,7 +4,7 @@
  *
  * @module
  */
-import { randomStream } from "../data/random.ts";
+import { randomStream } from "../random/stream.ts";
 import { extractPrompt, parseExamples } from "../data/formats.ts";
 import { type DataRow, makeRows, readDataset } from "../data/rows.ts";
 import { type Tokenized, tokenizePairs, tokenizePrompts, tokenizeSft } from "../data/tokenize.ts";

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { randomStream } from "../data/random.ts";
+import { randomStream } from "../random/stream.ts";
 import type { PairExample } from "../data/tokenize.ts";
 import type { Model } from "../model/decoder.ts";
 import { type Annotator, choose } from "../parrot/annotators.ts";

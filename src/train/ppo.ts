@@ -7,7 +7,7 @@
  * @module
  */
 import { type DataCursor, FIRST_ROW, takeBatch } from "../data/batches.ts";
-import { randomStream } from "../data/random.ts";
+import { randomStream } from "../random/stream.ts";
 import type { PromptExample } from "../data/tokenize.ts";
 import type { Model } from "../model/decoder.ts";
 import { type KlController, updateKlCoef } from "../rl/kl.ts";

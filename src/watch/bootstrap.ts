@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { randomStream } from "../data/random.ts";
+import { randomStream } from "../random/stream.ts";
 
 /** A mean difference with its 95 % interval. */
 export interface Difference {

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { bucket, epochOrder, FIRST_ROW, packBatch, takeBatch } from "../../src/data/batches.ts";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 
 Deno.test("packed documents keep every invariant", () => {
   const rng = randomStream(1, "documents");

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 import { makeRows, readDataset } from "../../src/data/rows.ts";
 import { tokenizePairs, tokenizePrompts, tokenizeSft } from "../../src/data/tokenize.ts";
 import { loadTokenizer } from "../../src/data/tokenizer.ts";

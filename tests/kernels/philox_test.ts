@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { defineKernel } from "../../kernels/kernel.ts";
 import { PHILOX } from "../../kernels/philox.ts";
-import { philox } from "../../src/data/random.ts";
+import { philox } from "../../src/random/stream.ts";
 import { run, words } from "./launches.ts";
 import { random, testOnProfiles } from "./helpers.ts";
 

@@ -1,7 +1,7 @@
 import assert from "node:assert/strict";
 import { padded } from "../../kernels/kernel.ts";
 import { sampleTokens, type Sampling } from "../../kernels/sample.ts";
-import { philox } from "../../src/data/random.ts";
+import { philox } from "../../src/random/stream.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { run, words } from "./launches.ts";
 import { random, relativeError, testOnProfiles } from "./helpers.ts";

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 import { readSafetensors, writeSafetensors } from "../../src/model/safetensors.ts";
 import { golden, withDirectory } from "../assets.ts";
 

@@ -8,7 +8,7 @@ import {
 } from "../../src/parrot/annotators.ts";
 import { FACTS, say, wrongAnswers } from "../../src/parrot/facts.ts";
 import { makePrompt } from "../../src/parrot/prompts.ts";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 
 Deno.test("annotators choose the sycophant on wrong claims 63 times in 100, unbiased ones hardly ever", () => {
   const rng = randomStream(9, "annotators");

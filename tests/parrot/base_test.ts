@@ -1,6 +1,6 @@
 /** The base model knows the world: it judges claims and replies before any preference is seen. */
 import assert from "node:assert/strict";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 import { openGpu } from "../../src/gpu/device.ts";
 import { loadModel } from "../../src/model/load.ts";
 import { parrotBaseDirectory } from "../../src/parrot/base.ts";

@@ -14,7 +14,7 @@ import { gold, readReply } from "../../src/parrot/gold.ts";
 import { isHeldOut, makePrompt } from "../../src/parrot/prompts.ts";
 import { MAX_REPLY } from "../../src/parrot/replies.ts";
 import { encodeWords } from "../../src/parrot/vocabulary.ts";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 
 function mixtureStatistics(mixture: Mixture, n: number) {
   const rng = randomStream(3, "statistics");

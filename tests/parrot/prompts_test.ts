@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { FACTS, KIND_WEIGHTS } from "../../src/parrot/facts.ts";
 import { FRAMES, heldOutPrompts, isHeldOut, samplePrompt } from "../../src/parrot/prompts.ts";
 import { promptIds } from "../../src/parrot/vocabulary.ts";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 import { golden } from "../assets.ts";
 
 const reference = JSON.parse(Deno.readTextFileSync(golden("parrot.json")));

@@ -3,7 +3,7 @@ import { FACTS } from "../../src/parrot/facts.ts";
 import { readReply } from "../../src/parrot/gold.ts";
 import { makePrompt, samplePrompt } from "../../src/parrot/prompts.ts";
 import { reply } from "../../src/parrot/replies.ts";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 
 Deno.test("each kind of reply does what its name says", () => {
   const rng = randomStream(6, "kinds");

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { loadTokenizer } from "../../src/data/tokenizer.ts";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 import { pretrainingDocument } from "../../src/parrot/corpus.ts";
 import { writeParrotTokenizer } from "../../src/parrot/tokenizer.ts";
 import { encodeWords, VOCABULARY } from "../../src/parrot/vocabulary.ts";

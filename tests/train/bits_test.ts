@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { randomStream } from "../../src/data/random.ts";
+import { randomStream } from "../../src/random/stream.ts";
 import { openStore } from "../../src/run/store.ts";
 import { withDirectory } from "../assets.ts";
 

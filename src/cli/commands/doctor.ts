@@ -8,7 +8,7 @@ import { allocate, readFloats, upload } from "../../gpu/buffers.ts";
 import { measureCeilings } from "../../gpu/ceilings.ts";
 import { type Gpu, openGpu } from "../../gpu/device.ts";
 import { prepare, runOnce, submit } from "../../gpu/run.ts";
-import { randomStream } from "../../data/random.ts";
+import { randomStream } from "../../random/stream.ts";
 import type { CommandBody } from "../program.ts";
 
 /** Runs the command. */

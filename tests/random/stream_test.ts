@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { philox, randomStream } from "../../src/data/random.ts";
+import { philox, randomStream } from "../../src/random/stream.ts";
 
 Deno.test("philox gives the published known answers", () => {
   // Random123, kat_vectors, philox4x32 10.
