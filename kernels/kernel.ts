@@ -21,6 +21,7 @@ export interface Profile {
 
 /** One compute shader. `name` is its identity: two kernels of one name have one text. */
 export interface Kernel {
+  /** Identity: two kernels of one name have one text. */
   name: string;
   /** WGSL without `enable` directives. */
   code: string;

@@ -22,6 +22,7 @@ export function epochOrder(
 
 /** Rows that are read by number: an array, or a dataset that makes each row when it is asked for. */
 export interface Rows<T> {
+  /** Number of rows. */
   readonly length: number;
   /** The row; defined from 0 to length − 1. */
   at(row: number): T | undefined;

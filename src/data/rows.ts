@@ -9,6 +9,7 @@ import { fileSize, isJsonObject, type JsonObject } from "../model/json_file.ts";
 
 /** One row as it stands in a file. */
 export interface DataRow {
+  /** Values by column. */
   columns: JsonObject;
   /** Where it came from, for messages: `pairs.jsonl line 17`. */
   where: string;

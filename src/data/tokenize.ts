@@ -11,6 +11,7 @@ import type { Tokenizer } from "./tokenizer.ts";
 
 /** One sequence of SFT. */
 export interface SftExample {
+  /** Token ids, special tokens included. */
   ids: number[];
   /** Per token: is it predicted from those before it and counted in the loss? Never true for the first. */
   scored: boolean[];
@@ -18,7 +19,9 @@ export interface SftExample {
 
 /** One comparison of reward modelling; both sides hold the prompt. */
 export interface PairExample {
+  /** Prompt and preferred answer. */
   chosen: number[];
+  /** Prompt and the other answer. */
   rejected: number[];
   /** How much better the chosen side should score, when the dataset says it. */
   margin?: number;
@@ -26,6 +29,7 @@ export interface PairExample {
 
 /** One prompt to be answered. */
 export interface PromptExample {
+  /** Token ids, special tokens included. */
   ids: number[];
   /** The prompt as text, special tokens of a chat template included. */
   text: string;
@@ -33,7 +37,9 @@ export interface PromptExample {
 
 /** What became of the rows of a dataset. */
 export interface DataReport {
+  /** Rows read. */
   rows: number;
+  /** Rows that became examples. */
   kept: number;
   /** Rows left out, by reason. */
   dropped: Record<string, number>;
@@ -43,7 +49,9 @@ export interface DataReport {
 
 /** Tokenised examples and what became of the others. */
 export interface Tokenized<T> {
+  /** In the order of the rows. */
   examples: T[];
+  /** What became of the others. */
   report: DataReport;
 }
 

@@ -17,8 +17,11 @@ import {
 
 /** One turn of a conversation. */
 export interface Message {
+  /** `system`, `user`, `assistant`, … */
   role: string;
+  /** What was said. */
   content: string;
+  /** Fields that a chat template may use. */
   [field: string]: unknown;
 }
 
@@ -32,9 +35,13 @@ export interface Tokenizer {
   decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string;
   /** The text of a conversation. Encode it with `addSpecialTokens: false`: templates write their special tokens. */
   applyChatTemplate(messages: Message[], options?: { addGenerationPrompt?: boolean }): string;
+  /** Whether {@linkcode Tokenizer.applyChatTemplate} can be used. */
   hasChatTemplate: boolean;
+  /** Id of the token that texts begin with. */
   bosId?: number;
+  /** Id of the token that texts end with. */
   eosId?: number;
+  /** Id of the padding token. */
   padId?: number;
   /** The text of the end token. */
   eosToken?: string;

@@ -11,14 +11,19 @@ import { openReadback, type Readback } from "./readback.ts";
 
 /** A piece of a GPU buffer. `offset` and `size` are in bytes. */
 export interface GpuWindow {
+  /** The whole buffer. */
   buffer: GPUBuffer;
+  /** First byte. */
   offset: number;
+  /** Bytes. */
   size: number;
 }
 
 /** A compiled kernel. */
 export interface Pipeline {
+  /** The compiled shader. */
   pipeline: GPUComputePipeline;
+  /** Layout of its bindings. */
   layout: GPUBindGroupLayout;
 }
 
@@ -26,18 +31,25 @@ export interface Pipeline {
 export interface GpuInfo {
   /** The adapter's own description, e.g. `llvmpipe (LLVM 15.0.6, 256 bits)`. */
   name: string;
+  /** PCI vendor id in decimal, or a name. */
   vendor: string;
   /** True for a software adapter. */
   software: boolean;
+  /** Fewest lanes of a subgroup; 0 where it is not known. */
   subgroupMinSize: number;
+  /** Most lanes of a subgroup. */
   subgroupMaxSize: number;
+  /** Features of the device, sorted. */
   features: string[];
 }
 
 /** An open device. Everything that runs on the GPU takes one. */
 export interface Gpu {
+  /** The WebGPU device. */
   device: GPUDevice;
+  /** What the adapter is. */
   info: GpuInfo;
+  /** Which kernels it runs. */
   profile: Profile;
   /** Largest binding in bytes. */
   maxBinding: number;
@@ -47,6 +59,7 @@ export interface Gpu {
   pipeline(kernel: Kernel): Pipeline;
   /** Pipelines compiled so far, and the milliseconds that took. */
   compiled(): { count: number; milliseconds: number };
+  /** Reading memory back. */
   readback: Readback;
   /** Throws the first error that the GPU reported since it was opened. */
   check(): void;
@@ -55,6 +68,7 @@ export interface Gpu {
    * are thrown by the next {@linkcode Gpu.check} after an await.
    */
   guard<T>(what: string, commands: () => T): T;
+  /** Frees the device and everything on it. */
   close(): void;
 }
 

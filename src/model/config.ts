@@ -13,11 +13,15 @@ import { fileExists, isJsonObject, type JsonObject, readJsonObject } from "./jso
 
 /** A Llama decoder with a language-model head (`causal`) or a scalar head (`reward`). */
 export interface ModelConfig {
+  /** A language model or a reward model. */
   architecture: "causal" | "reward";
+  /** Tokens of the vocabulary. */
   vocabSize: number;
+  /** Width of the residual stream. */
   hiddenSize: number;
   /** Width of the gated MLP. */
   intermediateSize: number;
+  /** Transformer blocks. */
   layers: number;
   /** Query heads. */
   heads: number;
@@ -25,7 +29,9 @@ export interface ModelConfig {
   kvHeads: number;
   /** Width of one head, even; `heads * headDim` need not be `hiddenSize`. */
   headDim: number;
+  /** RMSNorm's epsilon. */
   normEps: number;
+  /** Base of the rotary frequencies. */
   ropeTheta: number;
   /** Llama 3's stretching of the low rotary frequencies; absent for plain rotary embedding. */
   ropeScaling?: RopeScaling;
@@ -33,17 +39,23 @@ export interface ModelConfig {
   maxPositions: number;
   /** Whether the language-model head is the embedding; a reward model has no such head. */
   tied: boolean;
+  /** Token that texts begin with. */
   bosId?: number;
   /** Tokens that end a generation. Data are ended with the tokenizer's own end token. */
   eosIds: number[];
+  /** Padding token. */
   padId?: number;
 }
 
 /** How Llama 3 stretches rotary frequencies beyond the context they were trained for. */
 export interface RopeScaling {
+  /** How much the low frequencies are stretched. */
   factor: number;
+  /** Turns over the original context below which a frequency is stretched in full. */
   lowFreqFactor: number;
+  /** Turns above which it is left alone. */
   highFreqFactor: number;
+  /** Context length before stretching, in tokens. */
   originalMaxPositions: number;
 }
 

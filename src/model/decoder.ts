@@ -15,14 +15,19 @@ import { type Params, slotTensor } from "./params.ts";
 
 /** A model on the GPU. */
 export interface Model {
+  /** Its shape. */
   config: ModelConfig;
+  /** Its weights. */
   params: Params;
+  /** Its rotary tables. */
   rope: RopeTables;
 }
 
 /** cos and sin of every position's angles, [maxPositions, headDim/2], computed in float64. */
 export interface RopeTables {
+  /** [maxPositions, headDim/2]. */
   cos: GpuWindow;
+  /** [maxPositions, headDim/2]. */
   sin: GpuWindow;
 }
 

@@ -13,6 +13,7 @@ import type { ModelConfig } from "./config.ts";
 
 /** A weight by its Hugging Face name, inside a slot. */
 export interface Part {
+  /** Hugging Face name. */
   name: string;
   /** As in the file: [out, in], or [n]. */
   shape: number[];
@@ -20,24 +21,29 @@ export interface Part {
   row: number;
   /** Rows come in groups (heads) of `size`, `stride` apart; likewise columns. */
   rowGroups?: { size: number; stride: number };
+  /** Likewise for columns. */
   columnGroups?: { size: number; stride: number };
 }
 
 /** A matrix or vector of the arena. */
 export interface Slot {
+  /** Name of the slot, e.g. `0.qkv`. */
   label: string;
   /** [rows, cols] (rows padded(cols) apart) or [n]. */
   shape: number[];
   /** First float in the arena, a multiple of 64. */
   offset: number;
+  /** The weights inside. */
   parts: Part[];
 }
 
 /** The arena's layout. Slots that weight decay leaves alone (norms) come last, from float `decayEnd` on. */
 export interface Layout {
+  /** By label. */
   slots: Map<string, Slot>;
   /** Floats of the arena, a multiple of 64. */
   count: number;
+  /** First float that weight decay leaves alone. */
   decayEnd: number;
   /** Trainable numbers, padding not counted. */
   parameters: number;

@@ -11,7 +11,9 @@ import { padded } from "../../kernels/kernel.ts";
 
 /** A weight on the host: Hugging Face shape, row-major. */
 export interface HostTensor {
+  /** As in the file. */
   shape: number[];
+  /** Row-major. */
   data: Float32Array;
 }
 
@@ -20,7 +22,9 @@ export type HostWeights = Record<string, HostTensor>;
 
 /** Weights on the GPU. */
 export interface Params {
+  /** Where each weight lies. */
   layout: Layout;
+  /** The weights. */
   values: GpuWindow;
   /** Present while the weights are trained. */
   training?: { gradients: GpuWindow; moment1: GpuWindow; moment2: GpuWindow };

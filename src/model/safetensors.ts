@@ -238,7 +238,9 @@ export function findTensor(
 
 /** One tensor to be written, row-major. */
 export interface TensorData {
+  /** Sizes, outermost first. */
   shape: number[];
+  /** Row-major. */
   data: Float32Array;
 }
 

@@ -6,6 +6,7 @@
 
 /** Advantages and returns of one sequence, each as long as the rewards. */
 export interface Gae {
+  /** A_t. */
   advantages: Float64Array;
   /** advantage + value: what the critic learns. */
   returns: Float64Array;

@@ -36,6 +36,7 @@ export function klEstimate(kind: "k1" | "k2" | "k3", logprob: number, refLogprob
 
 /** A controller of the KL coefficient β; plain data, part of a checkpoint. */
 export interface KlController {
+  /** β. */
   klCoef: number;
   /** Wanted KL per sequence in nats; undefined for a fixed coefficient. */
   target?: number;

@@ -19,15 +19,19 @@ import { Tape, type Tensor } from "../tape/tape.ts";
 
 /** How to generate. */
 export interface GenerateOptions extends Sampling {
+  /** Most tokens of a completion. */
   maxNewTokens: number;
   /** Key of the random numbers; with each row's sample number it determines every draw. */
   seed: number;
+  /** Second half of the random key: draws of different streams are unrelated. */
   stream: number;
 }
 
 /** A prompt and how many samples of it are wanted; `samples` are their numbers, which key the random numbers. */
 export interface Prompt {
+  /** Token ids, special tokens included. */
   ids: number[];
+  /** Numbers of the wanted samples. */
   samples: number[];
 }
 
@@ -37,6 +41,7 @@ export interface Completion {
   ids: number[];
   /** Log-probability of each under the distribution at this temperature. */
   logprobs: number[];
+  /** Whether a stop token ended it, or the limit. */
   finishReason: "stop" | "length";
 }
 

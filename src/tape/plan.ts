@@ -39,7 +39,9 @@ export interface Plan {
 
 /** Memory for activations, shared by all plans of a {@linkcode Workspace}: only one plan runs at a time. */
 export interface Workspace {
+  /** Where plans run. */
   gpu: Gpu;
+  /** Made by the first plan, and again by a larger one. */
   arena?: GpuWindow;
 }
 

@@ -7,6 +7,7 @@ import { setImmediate } from "node:timers";
 
 /** One finished step of a trainer. */
 export interface StepEvent {
+  /** Name of the stage, e.g. `sft`. */
   stage: string;
   /** From 1. */
   step: number;

@@ -26,6 +26,7 @@ import { isDue } from "./sft.ts";
 
 /** What {@linkcode ppo} trains and on what. */
 export interface PpoInputs {
+  /** Where to train. */
   workspace: Workspace;
   /** Trained in place. */
   policy: Model;
@@ -39,6 +40,7 @@ export interface PpoInputs {
   scoreScale: Standardisation;
   /** The same for the critic's output: that of the reward model where the critic is its copy. */
   valueScale: Standardisation;
+  /** What completions are sampled for. */
   prompts: PromptExample[];
   /** Tokens that end a completion. */
   stopIds: number[];

@@ -22,9 +22,13 @@ import { isDue } from "./sft.ts";
 
 /** What {@linkcode reward} trains and on what. `model` has a head of one output. */
 export interface RewardInputs {
+  /** Where to train. */
   workspace: Workspace;
+  /** Trained in place; its head has one output. */
   model: Model;
+  /** Pairs. */
   examples: PairExample[];
+  /** Held-out pairs. */
   evalExamples?: PairExample[];
 }
 

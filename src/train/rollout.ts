@@ -43,7 +43,9 @@ export interface ScoringModels {
 
 /** Scores are reported and used as (score − mean) / std. */
 export interface Standardisation {
+  /** Mean of the raw scores. */
   mean: number;
+  /** Standard deviation of the raw scores. */
   std: number;
 }
 

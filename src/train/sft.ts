@@ -26,10 +26,13 @@ import { epochAt, learningRateAt, totalSteps } from "./schedule.ts";
 
 /** What {@linkcode sft} trains and on what. */
 export interface SftInputs {
+  /** Where to train. */
   workspace: Workspace;
+  /** Trained in place. */
   model: Model;
   /** A row is one document, or several that were packed together. */
   examples: Rows<SftExample | SftExample[]>;
+  /** Held-out documents. */
   evalExamples?: SftExample[];
 }
 
