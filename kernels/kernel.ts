@@ -17,6 +17,8 @@ export interface Profile {
   kind: "cpu" | "gpu";
   /** Lanes per subgroup; the same for every workgroup on the `cpu` profile, where it is asserted. */
   lanes: number;
+  /** Matmul tiles that were measured on this adapter, by shape class (`matmul_gpu.ts`). */
+  tiles?: Record<string, 32 | 64>;
 }
 
 /** One compute shader. `name` is its identity: two kernels of one name have one text. */

@@ -113,6 +113,6 @@ function chooseKernel(
     const rows = cpuTileRows(m);
     return [cpuMatmul(profile.lanes, rows, variant), rows, 4 * profile.lanes];
   }
-  const tile = gpuTile(m, n);
+  const tile = gpuTile(profile, variant.trans, m, n);
   return [gpuMatmul(tile, variant), tile, tile];
 }

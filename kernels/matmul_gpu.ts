@@ -11,8 +11,8 @@
  *
  * @module
  */
-import { cachedKernel, type Kernel, repeat } from "./kernel.ts";
-import type { MatmulVariant } from "./matmul.ts";
+import { cachedKernel, type Kernel, type Profile, repeat } from "./kernel.ts";
+import type { MatmulVariant, Trans } from "./matmul.ts";
 import { matmulInterface, prepareStore, storeQuad, variantName } from "./matmul_text.ts";
 
 /** Threads along the rows and along the columns of a tile. */
@@ -21,9 +21,16 @@ const SIDE = 8;
 /** Workgroups that keep a GPU busy; below, the small tile makes four times as many. */
 const ENOUGH_GROUPS = 128;
 
-/** Rows and columns of the tile for a C of [m, n]. */
-export function gpuTile(m: number, n: number): 32 | 64 {
-  return Math.ceil(m / 64) * Math.ceil(n / 64) >= ENOUGH_GROUPS ? 64 : 32;
+/** What a tile is chosen by: the operands' layout, and how many 64 × 64 tiles C has. */
+export function shapeClass(trans: Trans, m: number, n: number): string {
+  const tiles = Math.ceil(m / 64) * Math.ceil(n / 64);
+  return `${trans} ${tiles < ENOUGH_GROUPS / 8 ? "few" : tiles < ENOUGH_GROUPS ? "some" : "many"}`;
+}
+
+/** The measured tile of a shape's class; unmeasured, large tiles where enough workgroups are left. */
+export function gpuTile(profile: Profile, trans: Trans, m: number, n: number): 32 | 64 {
+  return profile.tiles?.[shapeClass(trans, m, n)] ??
+    (Math.ceil(m / 64) * Math.ceil(n / 64) >= ENOUGH_GROUPS ? 64 : 32);
 }
 
 const COMPONENT = "xyzw";

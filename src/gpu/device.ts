@@ -7,6 +7,7 @@
  * @module
  */
 import type { Kernel, Profile } from "../../kernels/kernel.ts";
+import { tunedTiles } from "./autotune.ts";
 import { openReadback, type Readback } from "./readback.ts";
 
 /** A piece of a GPU buffer. `offset` and `size` are in bytes. */
@@ -76,6 +77,11 @@ export interface Gpu {
 export interface OpenGpuOptions {
   /** Forces a profile; by default `cpu` on a software adapter with fixed subgroups, `gpu` elsewhere. */
   profile?: "cpu" | "gpu";
+  /**
+   * Measures which matmul tiles are fastest, once per adapter, and keeps the result in this file; by default in the project's
+   * cache on hardware GPUs, and not at all on software adapters. `false` leaves the built-in rule.
+   */
+  tuningFile?: string | false;
 }
 
 /** Features asked for where the adapter has them. Deno accepts `subgroups` although it does not list it. */
@@ -186,7 +192,7 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
   }
 
   const readback = await openReadback(device, check);
-  return {
+  const gpu: Gpu = {
     device,
     info,
     profile,
@@ -202,6 +208,10 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
       device.destroy();
     },
   };
+  if (profile.kind === "gpu" && options.tuningFile !== false && (!info.software || options.tuningFile)) {
+    profile.tiles = await tunedTiles(gpu, options.tuningFile);
+  }
+  return gpu;
 }
 
 const NO_ADAPTER = `No GPU was found. keel needs a Vulkan, Metal or DirectX 12 driver that WebGPU can use.
