@@ -21,29 +21,44 @@ interface Expected {
   gradientNorms: Record<string, number>;
 }
 
+/** Largest relative difference allowed. PyTorch itself in f32 is 9e-5 away from its float64 in one gradient of B. */
+const TOLERANCE = { keel: 1e-5, peer: 2e-4 };
+
 /** Refuses to time a library that computes something else. */
-function check(name: string, want: Expected, loss: number, norms: Record<string, number>): void {
-  const worst = Object.entries(want.gradientNorms).map(([key, norm]) => Math.abs(norms[key] / norm - 1));
-  const error = Math.max(Math.abs(loss / want.loss - 1), ...worst);
-  if (!(error < 2e-5)) {
-    throw new Error(`${name} differs from PyTorch by a relative ${error} in loss or gradients.`);
+function check(
+  name: string,
+  want: Expected,
+  loss: number,
+  norms: Record<string, number>,
+  tolerance: number,
+): void {
+  const differences = Object.entries(want.gradientNorms).map(([key, norm]) =>
+    Math.abs(norms[key] / norm - 1)
+  );
+  const error = Math.max(Math.abs(loss / want.loss - 1), ...differences);
+  if (!(error < tolerance)) {
+    throw new Error(`${name} differs from PyTorch by a relative ${error} in its loss or a gradient.`);
   }
 }
 
-/** A peer that answered, or why it did not. */
-type Started = { peer: Peer; worker: Worker } | { peer: Peer; missing: string };
+/** A peer that answered rightly, or why it cannot be timed. */
+type Started = { peer: Peer; worker: Worker } | { peer: Peer; missing: "not installed" | "failed" };
 
 async function open(
   peer: Peer,
   config: string,
   prepare: (worker: Worker) => Promise<void>,
 ): Promise<Started> {
+  let worker: Worker | undefined;
   try {
-    const worker = await peer.start(config);
+    worker = await peer.start(config);
     await prepare(worker);
     return { peer, worker };
   } catch (error) {
-    return { peer, missing: (error as Error).message };
+    const missing = worker ? "failed" : "not installed";
+    console.error(`${peer.name}: ${missing}. ${(error as Error).message}`);
+    worker?.close();
+    return { peer, missing };
   }
 }
 
@@ -81,13 +96,12 @@ async function compare(
   const ours = times.get("keel")!;
   for (const started of peers) {
     const theirs = times.get(started.peer.name);
-    if ("missing" in started) console.error(`${started.peer.name} does not run here: ${started.missing}`);
-    else started.worker.close();
+    if ("worker" in started) started.worker.close();
     add({
       name,
       unit,
       keel: value(ours),
-      peer: theirs === undefined ? `${started.peer.name} (not installed)` : started.peer.name,
+      peer: "missing" in started ? `${started.peer.name} (${started.missing})` : started.peer.name,
       peer_value: theirs === undefined ? NaN : value(theirs),
       ratio: theirs === undefined ? NaN : theirs / ours,
     });
@@ -98,7 +112,7 @@ async function train(gpu: Gpu, add: (row: Row) => void, config: "A" | "B", round
   const want = reference[config] as Expected;
   const training = openGpt2Training(gpu, CONFIGS[config]);
   const norms = Object.fromEntries(await training.gradientNorms());
-  check("keel", want, await training.step(), norms);
+  check("keel", want, await training.step(), norms, TOLERANCE.keel);
   // TensorFlow.js needs most of a minute and 3 GB for a step of B.
   const names = config === "A" ? ["torch", "jax", "tfjs"] as const : ["torch", "jax"] as const;
   const peers: Started[] = [];
@@ -108,7 +122,7 @@ async function train(gpu: Gpu, add: (row: Row) => void, config: "A" | "B", round
         const gradients = await worker.ask("gradients"), first = await worker.ask("step");
         const failed = gradients.error ?? first.error;
         if (failed) throw new Error(failed);
-        check(PEERS[name].name, want, first.loss!, gradients.norms!);
+        check(PEERS[name].name, want, first.loss!, gradients.norms!, TOLERANCE.peer);
       }),
     );
   }

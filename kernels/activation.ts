@@ -15,9 +15,10 @@ const WORKGROUP = 64;
 /** Which activation. */
 export type Activation = "swiglu" | "gelu";
 
-// tanh overflows to NaN on some drivers for large arguments, so its argument is clamped where the result is ±1 anyway.
-const GELU = `fn inner(x: vec4f) -> vec4f {
-  return tanh(clamp(0.7978845608028654 * (x + 0.044715 * x * x * x), vec4f(-15.0), vec4f(15.0)));
+// ½(1 + tanh z) = σ(2z): one exponential instead of a tanh, whose argument is clamped where the result is 0 or 1 anyway.
+const GELU = `fn share(x: vec4f) -> vec4f {
+  let twice = 1.5957691216057308 * (x + 0.044715 * x * x * x);
+  return 1.0 / (1.0 + exp(clamp(-twice, vec4f(-60.0), vec4f(60.0))));
 }`;
 
 /** y = activation(x): x [rows, 2·padded(cols)] for swiglu, [rows, cols] for gelu; y [rows, cols]. */
@@ -39,7 +40,7 @@ export function activation<B>(
   ${
       kind === "gelu"
         ? `let v = x[i];
-  y[i] = 0.5 * v * (1.0 + inner(v));`
+  y[i] = v * share(v);`
         : `let at = i + i / u.quads * u.quads;
   let gate = x[at];
   y[i] = gate / (1.0 + exp(-gate)) * x[at + u.quads];`
@@ -67,9 +68,9 @@ export function activationBackward<B>(
   ${
       kind === "gelu"
         ? `let v = x[i];
-  let t = inner(v);
-  let slope = 0.7978845608028654 * (1.0 + 0.134145 * v * v);
-  dx[i] = dy[i] * (0.5 * (1.0 + t) + 0.5 * v * (1.0 - t * t) * slope);`
+  let s = share(v);
+  let slope = 1.5957691216057308 * (1.0 + 0.134145 * v * v);
+  dx[i] = dy[i] * (s + v * s * (1.0 - s) * slope);`
         : `let at = i + i / u.quads * u.quads;
   let gate = x[at];
   let up = x[at + u.quads];

@@ -59,13 +59,13 @@ export function attention<B>(
 }
 
 /**
- * Queries per lane and keys per step of the cpu profile: about 512 multiply-adds per step, or the code outgrows the
- * instruction cache and takes seconds to compile. Decoding walks in the same steps and so gives the same bits.
+ * Queries per lane and keys per step of the cpu profile: few enough that the code stays near the instruction cache and compiles
+ * within a second. Decoding walks in the same steps and so gives the same bits.
  */
 export function attentionTile(headDim: number): { queries: number; keys: number } {
   if (headDim <= 20) return { queries: 4, keys: 4 };
-  if (headDim <= 64) return { queries: 2, keys: 2 };
-  return { queries: 1, keys: 2 };
+  if (headDim <= 40) return { queries: 4, keys: 2 };
+  return { queries: 2, keys: 1 };
 }
 
 function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {

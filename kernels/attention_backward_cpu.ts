@@ -26,7 +26,7 @@ export interface BackwardTile {
 
 /** Queries per lane and keys per step of the dq kernel. */
 export function dqTile(headDim: number): BackwardTile {
-  if (headDim <= 20) return { own: 4, step: 2 };
+  if (headDim <= 40) return { own: 4, step: 2 };
   if (headDim <= 64) return { own: 2, step: 1 };
   return { own: 1, step: 1 };
 }
@@ -34,8 +34,8 @@ export function dqTile(headDim: number): BackwardTile {
 /** Keys per lane and queries per step of the dk and dv kernel. */
 export function dkvTile(headDim: number): BackwardTile {
   if (headDim <= 20) return { own: 4, step: 2 };
-  if (headDim <= 64) return { own: 2, step: 1 };
-  return { own: 1, step: 1 };
+  if (headDim <= 40) return { own: 4, step: 1 };
+  return { own: 2, step: 1 };
 }
 
 type Text = Pick<KernelSpec, "needs" | "workgroup" | "module" | "body">;
@@ -68,7 +68,7 @@ export function dqCpu(lanes: number, headDim: number): Text {
   ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, " * u.scale")}
   ${loadScalars(`g${i}_`, "dout", `at${i}`, headDim)}
   var product${i} = vec4f();
-  for (var i = 0u; i < ${quads}u; i++) { product${i} = fma(g${i}_row[i], out[at${i} + i], product${i}); }
+  for (var i = 0u; i < u.quads; i++) { product${i} = fma(g${i}_row[i], out[at${i} + i], product${i}); }
   let delta${i} = product${i}.x + product${i}.y + product${i}.z + product${i}.w;
   ${repeat(headDim, (d) => `var dq${i}_${d} = 0.0;`, " ")}`
       )

@@ -120,14 +120,14 @@ export function attentionDecode<B>(
   const kernel = cachedKernel(`attention_decode_${cpu ? `cpu${profile.lanes}` : "gpu"}_${headDim}`, () => ({
     storage: { qkv: "vec4f", lengths: "u32", keys: "vec4f", values: "vec4f", out: "vec4f" },
     writes: ["out"],
-    uniforms: { rows: "u32", capacity: "u32", heads: "u32", kvHeads: "u32", scale: "f32" },
+    uniforms: { rows: "u32", capacity: "u32", heads: "u32", kvHeads: "u32", quads: "u32", scale: "f32" },
     ...(cpu ? decodeCpu(profile.lanes, headDim) : decodeGpu(headDim)),
   }));
   const queries = rows * heads;
   return {
     kernel,
     buffers,
-    uniforms: { rows, capacity, heads, kvHeads, scale },
+    uniforms: { rows, capacity, heads, kvHeads, quads: quadsOf(headDim), scale },
     grid: linearGrid(cpu ? Math.ceil(queries / profile.lanes) : queries),
   };
 }
@@ -149,6 +149,21 @@ function decodeCpu(lanes: number, headDim: number): Text {
   const quads = quadsOf(headDim);
   const { keys } = attentionTile(headDim);
   const components = (q: number) => Math.min(4, headDim - 4 * q);
+  const addScore = (j: number, quad: string, count: number, q: (c: number) => string) =>
+    `{ let k = keys[at${j} + ${quad}]; ${
+      repeat(count, (c) => `s${j} = fma(${q(c)}, k.${COMPONENT[c]}, s${j});`, " ")
+    } }`;
+  // Large heads go through the key in a loop, or they compile for seconds; padding columns are zero and may take part.
+  const scores = quads <= 16
+    ? repeat(
+      quads,
+      (q) => repeat(keys, (j) => addScore(j, `${q}u`, components(q), (c) => `q${4 * q + c}`)),
+      "\n    ",
+    )
+    : `for (var i = 0u; i < u.quads; i++) {
+      let q = qrow[i];
+      ${repeat(keys, (j) => addScore(j, "i", 4, (c) => `q.${COMPONENT[c]}`), "\n      ")}
+    }`;
   return {
     workgroup: lanes,
     body: `
@@ -160,14 +175,7 @@ function decodeCpu(lanes: number, headDim: number): Text {
   var max0 = ${START}; var sum0 = 0.0;
   for (var key = 0u; key <= last; key += ${keys}u) {
     ${repeat(keys, (j) => `let at${j} = cache + min(key + ${j}u, last) * ld; var s${j} = 0.0;`, "\n    ")}
-    ${
-      repeat(quads, (q) =>
-        repeat(keys, (j) =>
-          `{ let k = keys[at${j} + ${q}u]; ${
-            repeat(components(q), (c) =>
-              `s${j} = fma(q${4 * q + c}, k.${COMPONENT[c]}, s${j});`, " ")
-          } }`), "\n    ")
-    }
+    ${scores}
     ${onlineSoftmax("0", keys, (j) => `s${j}`, (j) => `key + ${j}u <= last`)}
     ${
       repeat(quads, (q) =>

@@ -21,18 +21,20 @@ export interface AttentionShape {
   scale: number;
 }
 
-/** Uniforms of every attention kernel over packed tokens. `ld` is in vec4s. */
+/** Uniforms of every attention kernel over packed tokens. `ld` is in vec4s; `quads` are the vec4s per head. */
 export const attentionUniforms: Record<string, "u32" | "f32"> = {
   tokens: "u32",
   heads: "u32",
   kvHeads: "u32",
   ld: "u32",
+  quads: "u32",
   scale: "f32",
 };
 
 /** Values of {@linkcode attentionUniforms}. */
 export function attentionUniformValues({ tokens, heads, kvHeads, headDim, scale }: AttentionShape) {
-  return { tokens, heads, kvHeads, ld: (heads + 2 * kvHeads) * quadsOf(headDim), scale };
+  const quads = quadsOf(headDim);
+  return { tokens, heads, kvHeads, ld: (heads + 2 * kvHeads) * quads, quads, scale };
 }
 
 /** vec4s per head. */
@@ -91,7 +93,8 @@ export function sharedRows(lanes: number, count: number, quads: number) {
 
 /**
  * Statements that hold a row's vector in scalars `name`0, `name`1, …; `suffix` is applied to each vec4. The loads are a loop
- * over an indexed array, because written out they take longer to compile than the rest of the kernel.
+ * over an indexed array, because written out (or unrolled, which a bound in a uniform prevents) they take longer to compile
+ * than the rest of the kernel.
  */
 export function loadScalars(
   name: string,
@@ -102,7 +105,7 @@ export function loadScalars(
 ): string {
   const quads = quadsOf(headDim);
   return `var ${name}row: array<vec4f, ${quads}>;
-  for (var i = 0u; i < ${quads}u; i++) { ${name}row[i] = ${matrix}[${index} + i]${suffix}; }
+  for (var i = 0u; i < u.quads; i++) { ${name}row[i] = ${matrix}[${index} + i]${suffix}; }
   ${repeat(headDim, (d) => `let ${name}${d} = ${name}row[${d >> 2}].${COMPONENT[d & 3]};`, " ")}`;
 }
 
@@ -118,7 +121,7 @@ export function storeScalars(
   const quad = (q: number) =>
     `vec4f(${repeat(4, (c) => 4 * q + c < headDim ? `${name}${4 * q + c}` : "0.0", ", ")})`;
   return `var ${name}row = array<vec4f, ${quads}>(${repeat(quads, quad, ", ")});
-    for (var i = 0u; i < ${quads}u; i++) { ${matrix}[${index} + i] = ${factor}${name}row[i]; }`;
+    for (var i = 0u; i < u.quads; i++) { ${matrix}[${index} + i] = ${factor}${name}row[i]; }`;
 }
 
 /** Invocations of a workgroup on the gpu profile. */

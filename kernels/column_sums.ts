@@ -6,7 +6,8 @@
  *   rms:     out[c] += Σ_r x[r, c] · r[r] · dy[r, c]      gradient of an RMSNorm's gain (s = stats)
  *   layer:   out[c] += Σ_r (x[r, c] − μ[r]) · r[r] · dy[r, c]
  *
- * Two launches: blocks of rows into `partials` [blocks, cols], then the blocks in order into `out`, which is added to.
+ * `out` is added to. Blocks of rows are summed into `partials` [blocks, cols], then the blocks in order; rows that fill one
+ * block only are summed at once.
  *
  * @module
  */
@@ -15,12 +16,12 @@ import { cachedKernel, type Launch, padded, type Profile } from "./kernel.ts";
 /** What is summed; see the module's table. */
 export type ColumnSum = "plain" | "rows" | "rms" | "layer";
 
-/** Rows per block of the first launch. */
-const BLOCK = 32;
+/** Rows per block: a GPU needs many blocks to be busy, a CPU is as fast with few and saves a launch. */
+const BLOCK = { cpu: 1024, gpu: 32 };
 
-/** Floats that `partials` needs. */
+/** Floats that `partials` needs on either profile. */
 export function columnSumPartials(rows: number, cols: number): number {
-  return Math.ceil(rows / BLOCK) * padded(cols);
+  return Math.ceil(rows / BLOCK.gpu) * padded(cols);
 }
 
 /** out[c] += Σ_r …; `s` for rows, rms and layer; `dy` for rms and layer. */
@@ -37,28 +38,43 @@ export function columnSums<B>(
     rms: "x[i] * s[row] * dy[i]",
     layer: "(x[i] - s[u.rows + row]) * s[row] * dy[i]",
   }[kind];
+  const block = BLOCK[profile.kind], blocks = Math.ceil(rows / block), quads = padded(cols) / 4;
+  if (blocks > 65535) {
+    throw new Error(`A column sum over ${rows} rows is too long; at most ${65535 * block} rows.`);
+  }
+  const once = blocks === 1;
   const scaled = kind !== "plain", withDy = kind === "rms" || kind === "layer";
-  const first = cachedKernel(`column_sums_${kind}_${profile.kind}`, () => ({
+  const first = cachedKernel(`column_sums_${kind}${once ? "_once" : ""}_${profile.kind}`, () => ({
     storage: {
       x: "vec4f",
       ...(scaled ? { s: "f32" } : {}),
       ...(withDy ? { dy: "vec4f" } : {}),
-      partials: "vec4f",
+      sums: "vec4f",
     },
-    writes: ["partials"],
+    writes: ["sums"],
     uniforms: { rows: "u32", quads: "u32" },
     workgroup,
     body: `
   let quad = group.x * ${workgroup}u + lane;
   if (quad >= u.quads) { return; }
-  let last = min((group.y + 1u) * ${BLOCK}u, u.rows);
+  let last = min((group.y + 1u) * ${block}u, u.rows);
   var total = vec4f();
-  for (var row = group.y * ${BLOCK}u; row < last; row++) {
+  for (var row = group.y * ${block}u; row < last; row++) {
     let i = row * u.quads + quad;
     total += ${value};
   }
-  partials[group.y * u.quads + quad] = total;`,
+  sums[group.y * u.quads + quad] ${once ? "+=" : "="} total;`,
   }));
+  const { x, s, dy, partials, out } = buffers;
+  const inputs = { x, ...(scaled ? { s: s! } : {}), ...(withDy ? { dy: dy! } : {}) };
+  const groups = Math.ceil(quads / workgroup);
+  const launch: Launch<B> = {
+    kernel: first,
+    buffers: { ...inputs, sums: once ? out : partials },
+    uniforms: { rows, quads },
+    grid: [groups, blocks, 1],
+  };
+  if (once) return [launch];
   const second = cachedKernel(`column_sums_finish_${profile.kind}`, () => ({
     storage: { partials: "vec4f", out: "vec4f" },
     writes: ["out"],
@@ -71,15 +87,8 @@ export function columnSums<B>(
   for (var block = 0u; block < u.blocks; block++) { total += partials[block * u.quads + quad]; }
   out[quad] += total;`,
   }));
-  const quads = padded(cols) / 4, blocks = Math.ceil(rows / BLOCK);
-  if (blocks > 65535) {
-    throw new Error(`A column sum over ${rows} rows is too long; at most ${65535 * BLOCK} rows.`);
-  }
-  const { x, s, dy, partials, out } = buffers;
-  const inputs = { x, ...(scaled ? { s: s! } : {}), ...(withDy ? { dy: dy! } : {}), partials };
-  const groups = Math.ceil(quads / workgroup);
   return [
-    { kernel: first, buffers: inputs, uniforms: { rows, quads }, grid: [groups, blocks, 1] },
+    launch,
     { kernel: second, buffers: { partials, out }, uniforms: { blocks, quads }, grid: [groups, 1, 1] },
   ];
 }

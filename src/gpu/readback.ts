@@ -23,6 +23,7 @@ export interface Readback {
 export async function openReadback(device: GPUDevice, check: () => void): Promise<Readback> {
   let staging = stagingBuffer(device, 1 << 16);
   let fast = true;
+  let mapped: Promise<unknown> = Promise.resolve();
 
   async function read(windows: GpuWindow[]): Promise<Uint8Array<ArrayBuffer>[]> {
     const offsets: number[] = [];
@@ -43,7 +44,7 @@ export async function openReadback(device: GPUDevice, check: () => void): Promis
       encoder.copyBufferToBuffer(buffer, offset, staging, offsets[i], size)
     );
     device.queue.submit([encoder.finish()]);
-    const mapped = staging.mapAsync(GPUMapMode.READ, 0, staging.size);
+    mapped = staging.mapAsync(GPUMapMode.READ, 0, staging.size);
     if (fast) mapped.catch(() => {});
     else await mapped;
     check();
@@ -64,6 +65,7 @@ export async function openReadback(device: GPUDevice, check: () => void): Promis
       fast = false;
     }
     if (!fast) {
+      await mapped.catch(() => {});
       staging.destroy();
       staging = stagingBuffer(device, 1 << 16);
       break;

@@ -60,7 +60,7 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
   ],
   "column_sums.ts": (profile) =>
     (["plain", "rows", "rms", "layer"] as const)
-      .flatMap((kind) => columnSums(profile, kind, any, { rows: 3, cols: 8 })),
+      .flatMap((kind) => [3, 3000].flatMap((rows) => columnSums(profile, kind, any, { rows, cols: 8 }))),
   "elementwise.ts": (profile) => [
     elementwise(profile, { name: "lint", expression: "a * b", scalars: ["b"] }, { a: 0, b: 0 }, 0, 8),
     fill(profile, 0, 8, 0),

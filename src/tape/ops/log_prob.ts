@@ -11,7 +11,7 @@ import { padded } from "../../../kernels/kernel.ts";
 import { physicalSize, type Tape, type Tensor } from "../tape.ts";
 
 /** Floats of logits in one chunk: what stays in a CPU's cache, or keeps a GPU busy. */
-const CHUNK_FLOATS = { cpu: 1 << 18, gpu: 1 << 24 };
+const CHUNK_FLOATS = { cpu: 1 << 20, gpu: 1 << 24 };
 
 /** Per-token results of {@linkcode logProb}, each [tokens]. */
 export interface LogProb {
