@@ -163,12 +163,13 @@ export function addWeighted(into: string, id: string, keys: number, value: (j: n
     repeat(keys, (j) => `${into} = fma(w${id}_${j}, ${value(j)}, ${into});`, " ");
 }
 
-/** Keys per step of the gpu profile. */
-const GPU_KEYS = 4;
+/** Keys per step of the gpu profile: enough to hide latency, fewer where the heads are large and so is the text. */
+const gpuKeys = (quads: number) => quads <= 8 ? 4 : 2;
 
 function gpuForward(headDim: number): Omit<KernelSpec, "name"> {
   const quads = quadsOf(headDim);
   const tile = stagedRows(quads, 2);
+  const keys = gpuKeys(quads);
   const at = (j: number, q: number) => `[(j + ${j}u) * ${quads}u + ${q}u]`;
   return {
     ...INTERFACE,
@@ -196,17 +197,17 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
     ${stageRows("tileK", tile, quads, "qkv", "key0", "last", "u.ld", "kColumn")}
     ${stageRows("tileV", tile, quads, "qkv", "key0", "last", "u.ld", "vColumn")}
     workgroupBarrier();
-    for (var j = 0u; j < ${tile}u; j += ${GPU_KEYS}u) {
+    for (var j = 0u; j < ${tile}u; j += ${keys}u) {
       let key = key0 + j;
       ${
-      repeat(GPU_KEYS, (j) =>
+      repeat(keys, (j) =>
         `var t${j} = q0 * tileK${at(j, 0)};
       ${repeat(quads - 1, (q) => `t${j} = fma(q${q + 1}, tileK${at(j, q + 1)}, t${j});`, " ")}`, "\n      ")
     }
       ${
       onlineSoftmax(
         "0",
-        GPU_KEYS,
+        keys,
         (j) => `t${j}.x + t${j}.y + t${j}.z + t${j}.w`,
         (j) => `key + ${j}u >= start && key + ${j}u <= query`,
       )
@@ -214,7 +215,7 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
       ${
       repeat(quads, (q) =>
         `o${q} = o${q} * keep0; ` +
-        repeat(GPU_KEYS, (j) => `o${q} = fma(vec4f(w0_${j}), tileV${at(j, q)}, o${q});`, " "), "\n      ")
+        repeat(keys, (j) => `o${q} = fma(vec4f(w0_${j}), tileV${at(j, q)}, o${q});`, " "), "\n      ")
     }
     }
   }
