@@ -16,9 +16,12 @@ import {
   type AttentionShape,
   attentionUniforms,
   attentionUniformValues,
+  blockFromTheEnd,
   GPU_THREADS,
   headColumns,
+  LN2,
   loadScalars,
+  LOG2E,
   MASKED,
   quadsOf,
   sharedRows,
@@ -65,6 +68,7 @@ export function attention<B>(
 export function attentionTile(headDim: number): { queries: number; keys: number } {
   if (headDim <= 20) return { queries: 4, keys: 4 };
   if (headDim <= 40) return { queries: 4, keys: 2 };
+  if (headDim <= 64) return { queries: 4, keys: 1 };
   return { queries: 2, keys: 1 };
 }
 
@@ -80,7 +84,7 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
     workgroup: lanes,
     module: "var<workgroup> firstKey: u32;",
     body: `
-  let origin = group.x * ${block}u;
+  let origin = ${blockFromTheEnd(block)};
   if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
   let first = workgroupUniformLoad(&firstKey);
   let head = group.y;
@@ -91,31 +95,34 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
         `let query${i} = origin + ${i * lanes}u + lane;
   let row${i} = min(query${i}, last);
   let start${i} = starts[row${i}];
-  ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, " * u.scale")}
+  let span${i} = query${i} - start${i};
+  ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, ` * (u.scale * ${LOG2E})`)}
   ${repeat(headDim, (d) => `var o${i}_${d} = 0.0;`, " ")}
   var max${i} = ${START}; var sum${i} = 0.0;`
       )
     }
   ${shared.setup}
   for (var key = first; key <= last; key += ${keys}u) {
-    ${shared.load("k", "qkv", "key", "last", "u.ld", "kColumn")}
+    ${shared.place("at", "key", "last", "u.ld")}
+    ${shared.load("k", "qkv", "at", "kColumn")}
     ${each((i) => repeat(keys, (j) => `var s${i}_${j} = 0.0;`, " "))}
     ${
-      repeat(keys, (j) =>
-        repeat(headDim, (d) =>
-          `{ let x = ${shared.value("k", j, d)}; ${
-            repeat(queries, (i) =>
-              `s${i}_${j} = fma(q${i}_${d}, x, s${i}_${j});`, " ")
-          } }`))
-    }
+      // All keys of the step side by side: the sums are then enough to hide the latency of an addition.
+      repeat(
+        headDim,
+        (d) =>
+          `{ ${repeat(keys, (j) => `let x${j} = ${shared.value("k", j, d)};`, " ")} ${
+            repeat(keys, (j) =>
+              repeat(queries, (i) =>
+                `s${i}_${j} = fma(q${i}_${d}, x${j}, s${i}_${j});`, " "), " ")
+          } }`,
+      )}
     ${
       each((i) =>
-        onlineSoftmax(`${i}`, keys, (j) =>
-          `s${i}_${j}`, (j) =>
-          `key + ${j}u >= start${i} && key + ${j}u <= query${i}`)
+        onlineSoftmax(`${i}`, keys, (j) => `s${i}_${j}`, (j) => `key + ${j}u - start${i} <= span${i}`)
       )
     }
-    ${shared.load("v", "qkv", "key", "last", "u.ld", "vColumn")}
+    ${shared.load("v", "qkv", "at", "vColumn")}
     ${
       repeat(headDim, (d) =>
         `{ ${
@@ -129,7 +136,7 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
     let scale = 1.0 / sum${i};
     let at = query${i} * u.heads * ${quads}u + qColumn;
     ${storeScalars(`o${i}_`, "out", "at", headDim, "scale * ")}
-    lse[head * u.tokens + query${i}] = max${i} + log(sum${i});
+    lse[head * u.tokens + query${i}] = ${LN2} * (max${i} + log2(sum${i}));
   }`
       )
     }`,
@@ -152,8 +159,8 @@ export function onlineSoftmax(
     `max${id}`,
   );
   return `${repeat(keys, (j) => `let ${masked(j)} = select(${MASKED}, ${score(j)}, ${seen(j)});`, " ")}
-    let top${id} = ${top}; let keep${id} = exp(max${id} - top${id}); max${id} = top${id};
-    ${repeat(keys, (j) => `let w${id}_${j} = exp(${masked(j)} - top${id});`, " ")}
+    let top${id} = ${top}; let keep${id} = exp2(max${id} - top${id}); max${id} = top${id};
+    ${repeat(keys, (j) => `let w${id}_${j} = exp2(${masked(j)} - top${id});`, " ")}
     sum${id} = fma(sum${id}, keep${id}, ${repeat(keys, (j) => `w${id}_${j}`, " + ")});`;
 }
 
@@ -178,16 +185,17 @@ function gpuForward(headDim: number): Omit<KernelSpec, "name"> {
 var<workgroup> tileK: array<vec4f, ${tile * quads}>;
 var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
     body: `
-  let origin = group.x * ${GPU_THREADS}u;
+  let origin = ${blockFromTheEnd(GPU_THREADS)};
   let head = group.y;
   let last = min(origin + ${GPU_THREADS - 1}u, u.tokens - 1u);
   let query = origin + lane;
   let row = min(query, last);
   let start = starts[row];
+  let span = query - start;
   ${headColumns(quads)}
   ${
       repeat(quads, (q) =>
-        `let q${q} = qkv[row * u.ld + qColumn + ${q}u] * u.scale; var o${q} = vec4f();`, "\n  ")
+        `let q${q} = qkv[row * u.ld + qColumn + ${q}u] * (u.scale * ${LOG2E}); var o${q} = vec4f();`, "\n  ")
     }
   var max0 = ${START}; var sum0 = 0.0;
   if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
@@ -209,7 +217,7 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
         "0",
         keys,
         (j) => `t${j}.x + t${j}.y + t${j}.z + t${j}.w`,
-        (j) => `key + ${j}u >= start && key + ${j}u <= query`,
+        (j) => `key + ${j}u - start <= span`,
       )
     }
       ${
@@ -223,7 +231,7 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
     let scale = 1.0 / sum0;
     let at = query * u.heads * ${quads}u + qColumn;
     ${repeat(quads, (q) => `out[at + ${q}u] = o${q} * scale;`, "\n    ")}
-    lse[head * u.tokens + query] = max0 + log(sum0);
+    lse[head * u.tokens + query] = ${LN2} * (max0 + log2(sum0));
   }`,
   };
 }

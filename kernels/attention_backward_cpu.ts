@@ -9,8 +9,10 @@
  */
 import {
   alignedDown,
+  blockFromTheEnd,
   headColumns,
   loadScalars,
+  LOG2E,
   quadsOf,
   queryHeads,
   sharedRows,
@@ -40,6 +42,35 @@ export function dkvTile(headDim: number): BackwardTile {
 
 type Text = Pick<KernelSpec, "needs" | "workgroup" | "module" | "body">;
 
+/**
+ * Statements that add to s{own}_{step} the product of the lane's vectors `first[0]` with the shared rows `first[1]`, and to
+ * t{own}_{step} that of `second`; all rows of the step side by side, to hide the latency of an addition.
+ */
+function twoProducts(
+  shared: ReturnType<typeof sharedRows>,
+  headDim: number,
+  { own, step }: BackwardTile,
+  first: [string, string],
+  second: [string, string],
+): string {
+  return repeat(headDim, (d) => {
+    const rows = repeat(
+      step,
+      (j) => `let x${j} = ${shared.value(first[1], j, d)}; let y${j} = ${shared.value(second[1], j, d)};`,
+      " ",
+    );
+    const sums = repeat(
+      step,
+      (j) =>
+        repeat(own, (i) =>
+          `s${i}_${j} = fma(${first[0]}${i}_${d}, x${j}, s${i}_${j}); ` +
+          `t${i}_${j} = fma(${second[0]}${i}_${d}, y${j}, t${i}_${j});`, " "),
+      " ",
+    );
+    return `{ ${rows} ${sums} }`;
+  });
+}
+
 /** delta and dq of a block of queries. */
 export function dqCpu(lanes: number, headDim: number): Text {
   const quads = quadsOf(headDim);
@@ -52,7 +83,7 @@ export function dqCpu(lanes: number, headDim: number): Text {
     workgroup: lanes,
     module: "var<workgroup> firstKey: u32;",
     body: `
-  let origin = group.x * ${block}u;
+  let origin = ${blockFromTheEnd(block)};
   if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
   let first = workgroupUniformLoad(&firstKey);
   let head = group.y;
@@ -63,9 +94,10 @@ export function dqCpu(lanes: number, headDim: number): Text {
         `let query${i} = origin + ${i * lanes}u + lane;
   let row${i} = min(query${i}, last);
   let start${i} = starts[row${i}];
+  let span${i} = query${i} - start${i};
   let at${i} = row${i} * u.heads * ${quads}u + qColumn;
-  let lse${i} = lse[head * u.tokens + row${i}];
-  ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, " * u.scale")}
+  let lse${i} = lse[head * u.tokens + row${i}] * ${LOG2E};
+  ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, ` * (u.scale * ${LOG2E})`)}
   ${loadScalars(`g${i}_`, "dout", `at${i}`, headDim)}
   var product${i} = vec4f();
   for (var i = 0u; i < u.quads; i++) { product${i} = fma(g${i}_row[i], out[at${i} + i], product${i}); }
@@ -75,26 +107,16 @@ export function dqCpu(lanes: number, headDim: number): Text {
     }
   ${shared.setup}
   for (var key = first; key <= last; key += ${step}u) {
-    ${shared.load("k", "qkv", "key", "last", "u.ld", "kColumn")}
-    ${shared.load("v", "qkv", "key", "last", "u.ld", "vColumn")}
+    ${shared.place("at", "key", "last", "u.ld")}
+    ${shared.load("k", "qkv", "at", "kColumn")}
+    ${shared.load("v", "qkv", "at", "vColumn")}
     ${each((i) => repeat(step, (j) => `var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`, " "))}
-    ${
-      repeat(step, (j) =>
-        repeat(headDim, (d) =>
-          `{ let x = ${shared.value("k", j, d)}; let y = ${shared.value("v", j, d)}; ${
-            repeat(
-              own,
-              (i) =>
-                `s${i}_${j} = fma(q${i}_${d}, x, s${i}_${j}); t${i}_${j} = fma(g${i}_${d}, y, t${i}_${j});`,
-              " ",
-            )
-          } }`))
-    }
+    ${twoProducts(shared, headDim, { own, step }, ["q", "k"], ["g", "v"])}
     ${
       each((i) =>
         repeat(step, (j) =>
-          `let w${i}_${j} = select(0.0, exp(s${i}_${j} - lse${i}) * (t${i}_${j} - delta${i}), ` +
-          `key + ${j}u >= start${i} && key + ${j}u <= query${i});`, "\n    ")
+          `let w${i}_${j} = select(0.0, exp2(s${i}_${j} - lse${i}) * (t${i}_${j} - delta${i}), ` +
+          `key + ${j}u - start${i} <= span${i});`, "\n    ")
       )
     }
     ${
@@ -145,8 +167,8 @@ export function dkvCpu(lanes: number, headDim: number): Text {
       each((i) =>
         `let key${i} = origin + ${i * lanes}u + lane;
   let row${i} = min(key${i}, last);
-  let end${i} = ends[row${i}];
-  ${loadScalars(`k${i}_`, "qkv", `row${i} * u.ld + kColumn`, headDim, " * u.scale")}
+  let span${i} = ends[row${i}] - key${i};
+  ${loadScalars(`k${i}_`, "qkv", `row${i} * u.ld + kColumn`, headDim, ` * (u.scale * ${LOG2E})`)}
   ${loadScalars(`v${i}_`, "qkv", `row${i} * u.ld + vColumn`, headDim)}
   ${repeat(headDim, (d) => `var dk${i}_${d} = 0.0; var dv${i}_${d} = 0.0;`, " ")}`
       )
@@ -156,30 +178,21 @@ export function dkvCpu(lanes: number, headDim: number): Text {
   for (var head = firstHead; head < endHead; head++) {
     let column = head * ${quads}u;
     for (var query = origin; query < end; query += ${step}u) {
-      ${shared.load("q", "qkv", "query", "last", "u.ld", "column")}
-      ${shared.load("g", "dout", "query", "last", `u.heads * ${quads}u`, "column")}
+      ${shared.place("qAt", "query", "last", "u.ld")}
+      ${shared.place("gAt", "query", "last", `u.heads * ${quads}u`)}
+      ${shared.load("q", "qkv", "qAt", "column")}
+      ${shared.load("g", "dout", "gAt", "column")}
       let scalars = head * u.tokens + min(query + lane % ${step}u, last);
-      let lses = lse[scalars];
+      let lses = lse[scalars] * ${LOG2E};
       let deltas = delta[scalars];
       ${each((i) => repeat(step, (j) => `var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`, " "))}
-      ${
-      repeat(step, (j) =>
-        repeat(headDim, (d) =>
-          `{ let x = ${shared.value("q", j, d)}; let y = ${shared.value("g", j, d)}; ${
-            repeat(
-              own,
-              (i) =>
-                `s${i}_${j} = fma(k${i}_${d}, x, s${i}_${j}); t${i}_${j} = fma(v${i}_${d}, y, t${i}_${j});`,
-              " ",
-            )
-          } }`))
-    }
+      ${twoProducts(shared, headDim, { own, step }, ["k", "q"], ["v", "g"])}
       ${
       repeat(step, (j) =>
         `let lse${j} = subgroupBroadcast(lses, ${j}u); let delta${j} = subgroupBroadcast(deltas, ${j}u);
       ${
           each((i) =>
-            `let p${i}_${j} = select(0.0, exp(s${i}_${j} - lse${j}), query + ${j}u >= key${i} && query + ${j}u < end${i}); ` +
+            `let p${i}_${j} = select(0.0, exp2(s${i}_${j} - lse${j}), query + ${j}u - key${i} < span${i}); ` +
             `let w${i}_${j} = p${i}_${j} * (t${i}_${j} - delta${j});`
           )
         }`, "\n      ")

@@ -6,8 +6,10 @@
  */
 import {
   alignedDown,
+  blockFromTheEnd,
   GPU_THREADS,
   headColumns,
+  LOG2E,
   quadsOf,
   queryHeads,
   stagedRows,
@@ -30,7 +32,7 @@ export function dqGpu(headDim: number): Text {
 var<workgroup> tileK: array<vec4f, ${tile * quads}>;
 var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
     body: `
-  let origin = group.x * ${GPU_THREADS}u;
+  let origin = ${blockFromTheEnd(GPU_THREADS)};
   if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
   let first = workgroupUniformLoad(&firstKey);
   let head = group.y;
@@ -38,13 +40,14 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
   let query = origin + lane;
   let row = min(query, last);
   let start = starts[row];
+  let span = query - start;
   let at = row * u.heads * ${quads}u + head * ${quads}u;
-  let lseOfRow = lse[head * u.tokens + row];
+  let lseOfRow = lse[head * u.tokens + row] * ${LOG2E};
   ${headColumns(quads)}
   var product = vec4f();
   ${
       repeat(quads, (q) =>
-        `let q${q} = qkv[row * u.ld + qColumn + ${q}u] * u.scale; let g${q} = dout[at + ${q}u]; var dq${q} = vec4f();
+        `let q${q} = qkv[row * u.ld + qColumn + ${q}u] * (u.scale * ${LOG2E}); let g${q} = dout[at + ${q}u]; var dq${q} = vec4f();
   product = fma(g${q}, out[at + ${q}u], product);`, "\n  ")
     }
   let deltaOfRow = ${total("product")};
@@ -64,8 +67,8 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
         "\n      ",
       )
     }
-      let p = exp(${total("s")} - lseOfRow);
-      let w = select(0.0, p * (${total("t")} - deltaOfRow), key >= start && key <= query);
+      let p = exp2(${total("s")} - lseOfRow);
+      let w = select(0.0, p * (${total("t")} - deltaOfRow), key - start <= span);
       ${repeat(quads, (q) => `dq${q} = fma(vec4f(w), k${q}, dq${q});`, " ")}
     }
   }
@@ -98,10 +101,10 @@ var<workgroup> tileDelta: array<f32, ${tile}>;`,
   let vColumn = (u.heads + u.kvHeads + kvHead) * ${quads}u;
   let key = origin + lane;
   let row = min(key, last);
-  let endOfRow = ends[row];
+  let span = ends[row] - key;
   ${
       repeat(quads, (q) =>
-        `let k${q} = qkv[row * u.ld + kColumn + ${q}u] * u.scale; let v${q} = qkv[row * u.ld + vColumn + ${q}u];
+        `let k${q} = qkv[row * u.ld + kColumn + ${q}u] * (u.scale * ${LOG2E}); let v${q} = qkv[row * u.ld + vColumn + ${q}u];
   var dk${q} = vec4f(); var dv${q} = vec4f();`, "\n  ")
     }
   ${queryHeads}
@@ -113,7 +116,7 @@ var<workgroup> tileDelta: array<f32, ${tile}>;`,
       ${stageRows("tileG", tile, quads, "dout", "query0", "last", `u.heads * ${quads}u`, "column")}
       if (lane < ${tile}u) {
         let scalar = head * u.tokens + min(query0 + lane, last);
-        tileLse[lane] = lse[scalar];
+        tileLse[lane] = lse[scalar] * ${LOG2E};
         tileDelta[lane] = delta[scalar];
       }
       workgroupBarrier();
@@ -125,7 +128,7 @@ var<workgroup> tileDelta: array<f32, ${tile}>;`,
         `let q${q} = tileQ[j * ${quads}u + ${q}u]; let g${q} = tileG[j * ${quads}u + ${q}u]; ` +
         `s = fma(k${q}, q${q}, s); t = fma(v${q}, g${q}, t);`, "\n        ")
     }
-        let p = select(0.0, exp(${total("s")} - tileLse[j]), query >= key && query < endOfRow);
+        let p = select(0.0, exp2(${total("s")} - tileLse[j]), query - key < span);
         let w = p * (${total("t")} - tileDelta[j]);
         ${
       repeat(quads, (q) =>

@@ -15,6 +15,7 @@ import {
   COMPONENT,
   GPU_THREADS,
   loadScalars,
+  LOG2E,
   MASKED,
   quadsOf,
   START,
@@ -170,7 +171,7 @@ function decodeCpu(lanes: number, headDim: number): Text {
   let query = ${LINEAR_GROUP} * ${lanes}u + lane;
   if (query >= u.rows * u.heads) { return; }
   ${positions(quads)}
-  ${loadScalars("q", "qkv", "source", headDim, " * u.scale")}
+  ${loadScalars("q", "qkv", "source", headDim, ` * (u.scale * ${LOG2E})`)}
   ${repeat(headDim, (d) => `var o${d} = 0.0;`, " ")}
   var max0 = ${START}; var sum0 = 0.0;
   for (var key = 0u; key <= last; key += ${keys}u) {
@@ -218,17 +219,20 @@ var<workgroup> parts: array<vec4f, ${slices * quads}>;`,
     let key = key0 + lane;
     var t = vec4f();
     let place = cache + min(key, last) * ld;
-    ${repeat(quads, (q) => `t = fma(qkv[source + ${q}u] * u.scale, keys[place + ${q}u], t);`, "\n    ")}
+    ${
+      repeat(quads, (q) =>
+        `t = fma(qkv[source + ${q}u] * (u.scale * ${LOG2E}), keys[place + ${q}u], t);`, "\n    ")
+    }
     let score = select(${MASKED}, t.x + t.y + t.z + t.w, key <= last);
     workgroupBarrier();
     scores[lane] = score;
     workgroupBarrier();
     var top = most;
     for (var i = 0u; i < ${GPU_THREADS}u; i++) { top = max(top, scores[i]); }
-    let keep = exp(most - top);
+    let keep = exp2(most - top);
     most = top;
     workgroupBarrier();
-    scores[lane] = exp(score - top);
+    scores[lane] = exp2(score - top);
     workgroupBarrier();
     sum *= keep;
     for (var i = 0u; i < ${GPU_THREADS}u; i++) { sum += scores[i]; }

@@ -42,6 +42,10 @@ export function quadsOf(headDim: number): number {
   return padded(headDim) / 4;
 }
 
+/** Scores are in units of ln 2, because 2ˣ is cheaper than eˣ. */
+export const LOG2E = "1.4426950408889634";
+export const LN2 = "0.6931471805599453";
+
 /** Score of a key that is not seen; below {@linkcode START} so that its weight is exactly zero from the first key on. */
 export const MASKED = "-2e30";
 
@@ -74,13 +78,16 @@ export function sharedRows(lanes: number, count: number, quads: number) {
         }u + lane) % ${quads}u;`,
       "\n  ",
     ),
-    /** Statements that load rows first … first + count − 1, none past `last`. */
-    load: (name: string, matrix: string, first: string, last: string, ld: string, column: string) =>
+    /** Statements that define `at`0, …: where the lane's parts of rows first, first + 1, … begin, none past `last`. */
+    place: (at: string, first: string, last: string, ld: string) =>
       repeat(
         loads,
-        (i) =>
-          `let ${name}${i} = ${matrix}[min(${first} + sharedRow${i}, ${last}) * ${ld} + ${column} + sharedQuad${i}];`,
+        (i) => `let ${at}${i} = min(${first} + sharedRow${i}, ${last}) * ${ld} + sharedQuad${i};`,
+        "\n    ",
       ),
+    /** Statements that load the columns from `column` on of the rows placed at `at`. */
+    load: (name: string, matrix: string, at: string, column: string) =>
+      repeat(loads, (i) => `let ${name}${i} = ${matrix}[${at}${i} + ${column}];`, "\n    "),
     /** Expression of element `d` of row `row` of the block, the same in all lanes. */
     value: (name: string, row: number, d: number) => {
       const element = row * quads + (d >> 2);
@@ -147,6 +154,10 @@ export function stageRows(
       ${tile}[e] = ${matrix}[min(${first} + e / ${quads}u, ${last}) * ${ld} + ${column} + e % ${quads}u];
     }`;
 }
+
+/** First query of a workgroup's block: the last blocks have the most keys to walk over and go first. */
+export const blockFromTheEnd = (block: number) =>
+  `((u.tokens + ${block - 1}u) / ${block}u - 1u - group.x) * ${block}u`;
 
 /** Rounded down to a multiple of 8, where documents may start. */
 export const alignedDown = (index: string) => `(${index} & 0xfffffff8u)`;

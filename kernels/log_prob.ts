@@ -41,6 +41,10 @@ const common = ({ workgroup, module, needs }: VocabLayout) => ({ workgroup, modu
 const START = "-1e30";
 const MASKED = "vec4f(-2e30)";
 
+// Inside the kernels logarithms are to base 2, because 2ˣ is cheaper than eˣ.
+const LOG2E = "1.4426950408889634";
+const LN2 = "0.6931471805599453";
+
 /**
  * Overwrites logprob, entropy and lse at first … first + rows − 1, and `correct` where it is given: 1 if no logit is larger
  * than the target's, else 0. One pass (arXiv 1805.02867).
@@ -61,41 +65,42 @@ export function logProbForward<B>(
       ...Object.fromEntries(outputs.map((name) => [name, "f32"])),
     },
     writes: outputs,
-    // sum = Σ exp(z − most), slope = Σ exp(z − most)·(z − most); both are rescaled when `most` grows.
+    // sum = Σ 2^(z − most), slope = Σ 2^(z − most)·(z − most); both are rescaled when `most` grows.
     body: `
   ${layout.begin}
+  let scale = u.invTemperature * ${LOG2E};
   var most = ${START}; var sum = vec4f(); var slope = vec4f();
   ${
       layout.walk((count, index, inside) => {
-        const z = (i: number) => `logits[base + ${index(i)}] * u.invTemperature`;
+        const z = (i: number) => `logits[base + ${index(i)}] * scale`;
         return `${
           repeat(count, (i) => `let z${i} = ${inside ? `select(${MASKED}, ${z(i)}, ${inside})` : z(i)};`, " ")
         }
     let top = max(most, ${largest(count, (i) => `z${i}`)});
-    let keep = exp(most - top);
+    let keep = exp2(most - top);
     slope = keep * fma(sum, vec4f(most - top), slope); sum = keep * sum; most = top;
     ${
           repeat(
             count,
-            (i) => `{ let d = z${i} - top; let e = exp(d); sum += e; slope = fma(e, d, slope); }`,
+            (i) => `{ let d = z${i} - top; let e = exp2(d); sum += e; slope = fma(e, d, slope); }`,
             "\n    ",
           )
         }`;
       })
     }
   let top = ${layout.max("most")};
-  let keep = exp(most - top);
+  let keep = exp2(most - top);
   slope = keep * fma(sum, vec4f(most - top), slope); sum = keep * sum;
   let allSum = ${layout.sum("sum.x + sum.y + sum.z + sum.w")};
   let allSlope = ${layout.sum("slope.x + slope.y + slope.z + slope.w")};
   if (${layout.leader}) {
-    let logSum = log(allSum);
+    let logSum = log2(allSum);
     let wanted = targets[token];
-    let z = logits[base + wanted / 4u] * u.invTemperature;
+    let z = logits[base + wanted / 4u] * scale;
     let chosen = select(select(z.x, z.y, (wanted & 3u) == 1u), select(z.z, z.w, (wanted & 3u) == 3u), (wanted & 3u) >= 2u);
-    logprob[token] = (chosen - top) - logSum;
-    entropy[token] = logSum - allSlope / allSum;
-    lse[token] = top + logSum;
+    logprob[token] = ${LN2} * ((chosen - top) - logSum);
+    entropy[token] = ${LN2} * (logSum - allSlope / allSum);
+    lse[token] = ${LN2} * (top + logSum);
     ${graded ? "correct[token] = select(0.0, 1.0, chosen >= top);" : ""}
   }`,
   }));
@@ -130,15 +135,17 @@ export function logProbBackward<B>(
     body: `
   ${layout.begin}
   let wanted = targets[token];
-  let logSum = lse[token];
-  let h = entropy[token];
+  let scale = u.invTemperature * ${LOG2E};
+  let logSum = lse[token] * ${LOG2E};
   let byLogprob = dlogprob[token] * u.invTemperature;
   let byEntropy = dentropy[token] * u.invTemperature;
+  let constant = fma(byEntropy, entropy[token], byLogprob);
+  let slope = byEntropy * ${LN2};
   ${
       layout.walk((count, index, inside) =>
         repeat(count, (i) => {
-          const value = "hit - exp(logp) * (byLogprob + byEntropy * (logp + h))";
-          return `{ let logp = logits[base + ${index(i)}] * u.invTemperature - logSum;
+          const value = "hit - exp2(logp) * fma(vec4f(slope), logp, vec4f(constant))";
+          return `{ let logp = logits[base + ${index(i)}] * scale - logSum;
       let hit = select(vec4f(), vec4f(byLogprob), vec4u(4u * ${
             index(i)
           }) + vec4u(0u, 1u, 2u, 3u) == vec4u(wanted));
@@ -166,15 +173,16 @@ export function klForward<B>(
     writes: ["kl"],
     body: `
   ${layout.begin}
-  let logSumP = lseP[token];
-  let logSumQ = lseQ[token];
+  let scale = u.invTemperature * ${LOG2E};
+  let logSumP = lseP[token] * ${LOG2E};
+  let logSumQ = lseQ[token] * ${LOG2E};
   var sum = vec4f();
   ${
       layout.walk((count, index, inside) =>
         repeat(count, (i) => {
-          const term = "exp(logP) * (logP - logQ - 1.0) + exp(logQ)";
-          return `{ let logP = p[base + ${index(i)}] * u.invTemperature - logSumP;
-      let logQ = q[base + ${index(i)}] * u.invTemperature - logSumQ;
+          const term = `exp2(logP) * (${LN2} * (logP - logQ) - 1.0) + exp2(logQ)`;
+          return `{ let logP = p[base + ${index(i)}] * scale - logSumP;
+      let logQ = q[base + ${index(i)}] * scale - logSumQ;
       sum += ${inside ? `select(vec4f(), ${term}, ${inside})` : term}; }`;
         }, "\n    ")
       )
@@ -198,16 +206,17 @@ export function klBackward<B>(
     writes: ["p"],
     body: `
   ${layout.begin}
-  let logSumP = lseP[token];
-  let logSumQ = lseQ[token];
+  let scale = u.invTemperature * ${LOG2E};
+  let logSumP = lseP[token] * ${LOG2E};
+  let logSumQ = lseQ[token] * ${LOG2E};
   let mean = kl[token];
   let factor = dkl[token] * u.invTemperature;
   ${
       layout.walk((count, index, inside) =>
         repeat(count, (i) => {
-          const value = "factor * exp(logP) * (logP - logQ - mean)";
-          return `{ let logP = p[base + ${index(i)}] * u.invTemperature - logSumP;
-      let logQ = q[base + ${index(i)}] * u.invTemperature - logSumQ;
+          const value = `factor * exp2(logP) * (${LN2} * (logP - logQ) - mean)`;
+          return `{ let logP = p[base + ${index(i)}] * scale - logSumP;
+      let logQ = q[base + ${index(i)}] * scale - logSumQ;
       p[base + ${index(i)}] = ${inside ? `select(vec4f(), ${value}, ${inside})` : value}; }`;
         }, "\n    ")
       )

@@ -3,61 +3,84 @@
  *
  * @module
  */
-import { readDataset } from "../data/rows.ts";
-import type { Message, Tokenizer } from "../data/tokenizer.ts";
+import { type Content, contentOf } from "../data/formats.ts";
+import { type DataRow, readDataset } from "../data/rows.ts";
+import { encodeAnswered, encodeContent } from "../data/tokenize.ts";
+import type { Tokenizer } from "../data/tokenizer.ts";
 import type { Io } from "./io.ts";
 
 /** A row of input, tokenised. */
 export interface InputRow {
   ids: number[];
-  /** Tokens that belong to the prompt. */
+  /** Tokens at its beginning that are prompt; 0 where the row does not say. */
   promptLength: number;
   where: string;
 }
 
-/** Columns that hold the text of a row, as they are named in messages. */
-export const SCORE_COLUMNS = "text, prompt and completion, or input_ids";
-export const PROMPT_COLUMNS = "prompt, messages or input_ids";
+type Encoded = Omit<InputRow, "where">;
 
-/** Reads rows of token ids, texts, prompts with completions, or conversations. */
-export async function readInputRows(
-  path: string,
-  tokenizer: () => Tokenizer,
-  expected: string,
-): Promise<InputRow[]> {
-  return (await readDataset(path)).map(({ columns, where }) => {
-    const bad = (problem: string): never => {
-      throw new Error(`Cannot read ${where}: ${problem}. Expected columns ${expected}.`);
-    };
-    const { input_ids: given, text, prompt, completion, messages } = columns;
-    let ids: number[], promptLength: number;
-    if (given !== undefined) {
-      const valid = Array.isArray(given) && given.every((id) => Number.isInteger(id) && id >= 0);
-      ids = valid ? given as number[] : bad('"input_ids" is not a list of token ids');
-      promptLength = ids.length;
-    } else if (typeof text === "string") {
-      ids = tokenizer().encode(text);
-      promptLength = 1;
-    } else if (Array.isArray(messages)) {
-      const rendered = tokenizer().applyChatTemplate(messages as unknown as Message[], {
-        addGenerationPrompt: true,
-      });
-      ids = tokenizer().encode(rendered, { addSpecialTokens: false });
-      promptLength = ids.length;
-    } else if (typeof prompt === "string") {
-      const start = tokenizer().encode(prompt);
-      ids = typeof completion === "string" ? tokenizer().encode(prompt + completion) : start;
-      promptLength = Math.min(start.length, ids.length);
-    } else return bad(`it has the columns ${Object.keys(columns).join(", ") || "none"}`);
-    if (ids.length === 0) bad("it has no tokens");
-    return { ids, promptLength, where };
+const SCORE_COLUMNS = "text, prompt and completion, or input_ids";
+const PROMPT_COLUMNS = "prompt, messages or input_ids";
+
+/** Reads rows to be scored: texts, prompts with completions, or token ids. */
+export function readScoreRows(path: string, tokenizer: () => Tokenizer): Promise<InputRow[]> {
+  return readInputRows(path, SCORE_COLUMNS, (row, has): Encoded | undefined => {
+    const get = (name: string) => contentOf(row, name, SCORE_COLUMNS);
+    if (has("completion")) {
+      const prompt = get("prompt"), completion = get("completion");
+      if (typeof prompt !== typeof completion) {
+        throw new Error(
+          `Cannot read ${row.where}: one of "prompt" and "completion" is text, the other a conversation.`,
+        );
+      }
+      return encodeAnswered(tokenizer(), prompt, completion);
+    }
+    if (!has("text")) return undefined;
+    const text = get("text");
+    return { ids: encodeContent(tokenizer(), text), promptLength: 0 };
   });
 }
 
-/** Checks rows against a model: ids below its vocabulary, no longer than its positions. */
+/** Reads rows to be continued: prompts (text or conversations), conversations, or token ids. */
+export function readPromptRows(path: string, tokenizer: () => Tokenizer): Promise<InputRow[]> {
+  return readInputRows(path, PROMPT_COLUMNS, (row, has): Encoded | undefined => {
+    if (!has("prompt") && !has("messages")) return undefined;
+    const prompt: Content = contentOf(row, has("prompt") ? "prompt" : "messages", PROMPT_COLUMNS);
+    const ids = encodeContent(tokenizer(), prompt, true);
+    return { ids, promptLength: ids.length };
+  });
+}
+
+/** Rows of token ids, and others by `encode`, which returns nothing for a row that it cannot use. */
+async function readInputRows(
+  path: string,
+  expected: string,
+  encode: (row: DataRow, has: (column: string) => boolean) => Encoded | undefined,
+): Promise<InputRow[]> {
+  return (await readDataset(path)).map((row) => {
+    const { columns, where } = row;
+    const bad = (problem: string): never => {
+      throw new Error(`Cannot read ${where}: ${problem}. Expected columns ${expected}.`);
+    };
+    const has = (column: string) => columns[column] !== undefined && columns[column] !== null;
+    const { input_ids: given } = columns;
+    const valid = Array.isArray(given) && given.every((id) => Number.isInteger(id) && id >= 0);
+    const encoded = !has("input_ids")
+      ? encode(row, has)
+      : valid
+      ? { ids: given as number[], promptLength: 0 }
+      : bad('"input_ids" is not a list of token ids');
+    if (!encoded) return bad(`it has the columns ${Object.keys(columns).join(", ") || "none"}`);
+    if (encoded.ids.length === 0) bad("it has no tokens");
+    return { ...encoded, where };
+  });
+}
+
+/** Checks rows against a model: ids below its vocabulary, room in its positions for them and for `newTokens` more. */
 export function checkInputRows(
   rows: InputRow[],
   { vocabSize, maxPositions }: { vocabSize: number; maxPositions: number },
+  newTokens = 0,
 ): void {
   for (const { ids, where } of rows) {
     const unknown = ids.find((id) => id >= vocabSize);
@@ -66,9 +89,12 @@ export function checkInputRows(
         `Cannot use ${where}: token ${unknown} is not in the model's vocabulary of ${vocabSize}.`,
       );
     }
-    if (ids.length > maxPositions) {
+    if (ids.length + newTokens > maxPositions) {
+      const more = newTokens ? `, and ${newTokens} new ones are wanted` : "";
       throw new Error(
-        `Cannot use ${where}: it has ${ids.length} tokens; the model has ${maxPositions} positions.`,
+        `Cannot use ${where}: it has ${ids.length} tokens${more}; the model has ${maxPositions} positions. ${
+          newTokens ? "Use a shorter prompt or a smaller --max_new_tokens." : "Use a shorter text."
+        }`,
       );
     }
   }

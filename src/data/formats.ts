@@ -68,12 +68,12 @@ export function detectType({ columns, where }: DataRow): DatasetType {
   );
 }
 
-/** A column as text or conversation, checked. */
-function content(row: DataRow, name: string, type: DatasetType): Content {
+/** A column as text or conversation, checked; `expected` names the columns that a row should have. */
+export function contentOf(row: DataRow, name: string, expected: string): Content {
   const value = row.columns[name];
   if (typeof value === "string") return value;
   if (value === undefined || value === null) {
-    throw new Error(`Cannot read ${row.where}: "${name}" is missing. Expected columns ${COLUMNS[type]}.`);
+    throw new Error(`Cannot read ${row.where}: "${name}" is missing. Expected columns ${expected}.`);
   }
   if (!Array.isArray(value) || value.length === 0) {
     throw new Error(`Cannot read ${row.where}: "${name}" is neither text nor a list of messages.`);
@@ -99,7 +99,7 @@ function margin(row: DataRow): { margin?: number } {
 
 /** Reads a row as an example of the given type, the one {@linkcode detectType} found in the first row. */
 export function parseExample(row: DataRow, type: DatasetType): Example {
-  const get = (name: string) => content(row, name, type);
+  const get = (name: string) => contentOf(row, name, COLUMNS[type]);
   const example = readColumns(row, type, get);
   const kinds = ["text", "prompt", "completion", "chosen", "rejected"].flatMap((name) =>
     name in example ? [typeof example[name as keyof Example]] : []

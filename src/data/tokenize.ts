@@ -98,7 +98,7 @@ function endWithEos(tokenizer: Tokenizer, text: string): string {
 }
 
 /** Ids of a text, or of a conversation through the chat template. */
-function encodeContent(tokenizer: Tokenizer, content: Content, addGenerationPrompt = false): number[] {
+export function encodeContent(tokenizer: Tokenizer, content: Content, addGenerationPrompt = false): number[] {
   if (typeof content === "string") return tokenizer.encode(content);
   return tokenizer.encode(tokenizer.applyChatTemplate(content, { addGenerationPrompt }), {
     addSpecialTokens: false,
@@ -121,6 +121,19 @@ function commonPrefixLength(a: number[], b: number[]): number {
   return length;
 }
 
+/**
+ * Ids of a prompt with its completion and how many at their beginning are prompt. Tokens may merge across the boundary; the
+ * completion begins where the encodings with and without it part.
+ */
+export function encodeAnswered(
+  tokenizer: Tokenizer,
+  prompt: Content,
+  completion: Content,
+): { ids: number[]; promptLength: number } {
+  const ids = encodeContent(tokenizer, join(prompt, completion));
+  return { ids, promptLength: commonPrefixLength(encodeContent(tokenizer, prompt, true), ids) };
+}
+
 /** Ids of one SFT example and how many at its beginning are prompt. */
 function encodeSft(tokenizer: Tokenizer, example: Example): { ids: number[]; promptLength: number } {
   if (example.type === "language modelling") {
@@ -133,10 +146,7 @@ function encodeSft(tokenizer: Tokenizer, example: Example): { ids: number[]; pro
       "language modelling (text or messages) or prompt-completion (prompt, completion)",
     );
   }
-  const { prompt, completion } = example;
-  const ids = encodeContent(tokenizer, join(prompt, ended(tokenizer, completion)));
-  // Tokens may merge across the boundary; the completion begins where the two encodings part.
-  return { ids, promptLength: commonPrefixLength(encodeContent(tokenizer, prompt, true), ids) };
+  return encodeAnswered(tokenizer, example.prompt, ended(tokenizer, example.completion));
 }
 
 /**

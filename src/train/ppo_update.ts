@@ -209,7 +209,7 @@ function updateInputs(
 }
 
 /** Sums over the tokens of a micro-batch. */
-interface MicroStats {
+export interface MicroStats {
   pg: number;
   vf: number;
   kl: number;
@@ -219,13 +219,14 @@ interface MicroStats {
   ratio: number;
 }
 
-function microStats(
+/** What the rollouts `micro` have become under the present weights; row i of a batch begins at token `firsts[i]` of `out`. */
+export function microStats(
   micro: number[],
   firsts: number[],
   rollouts: Rollout[],
   advantages: Advantages[],
   out: Outputs,
-  s: UpdateSettings,
+  s: Pick<UpdateSettings, "cliprange" | "cliprangeValue">,
 ): MicroStats {
   const stats: MicroStats = {
     pg: out.pg[0],

@@ -3,12 +3,14 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { loadTokenizer, type Tokenizer } from "../../data/tokenizer.ts";
 import { openGpu } from "../../gpu/device.ts";
+import { fileExists } from "../../model/json_file.ts";
 import { loadModel } from "../../model/load.ts";
 import { openGenerator } from "../../sample/generate.ts";
 import type { SampleOptions } from "../../train/options/generate.ts";
-import { checkInputRows, PROMPT_COLUMNS, readInputRows, writeRows } from "../jsonl.ts";
+import { checkInputRows, readPromptRows, writeRows } from "../jsonl.ts";
 import type { CommandBody } from "../program.ts";
 
 /** Runs the command. */
@@ -18,10 +20,15 @@ export const run: CommandBody = async (given, io) => {
   const gpu = await openGpu();
   try {
     const model = loadModel(gpu, directory);
+    if (model.config.architecture === "reward") {
+      throw new Error(
+        `Cannot sample from ${directory}: it is a reward model. Use a language model; keel score works on this one.`,
+      );
+    }
     let tokenizer: Tokenizer | undefined;
     const tokens = () => tokenizer ??= loadTokenizer(directory);
-    const rows = await readInputRows(options.input, tokens, PROMPT_COLUMNS);
-    checkInputRows(rows, model.config);
+    const rows = await readPromptRows(options.input, tokens);
+    checkInputRows(rows, model.config, options.maxNewTokens);
     const each = options.numReturnSequences;
     const completions = await openGenerator({ gpu }, model).generate(
       rows.map(({ ids }, i) => ({ ids, samples: Array.from({ length: each }, (_, k) => i * each + k) })),
@@ -36,17 +43,11 @@ export const run: CommandBody = async (given, io) => {
       },
     );
     // Rows of ids need no tokenizer, so the text is left out where the directory has none.
-    const decode = (ids: number[]): string | null => {
-      try {
-        return tokens().decode(ids);
-      } catch {
-        return null;
-      }
-    };
+    const hasText = fileExists(join(directory, "tokenizer.json"));
     const out = completions.map((completion, i) => ({
       prompt_ids: rows[Math.floor(i / each)].ids,
       completion_ids: completion.ids,
-      completion: decode(completion.ids),
+      completion: hasText ? tokens().decode(completion.ids) : null,
       logprobs: completion.logprobs,
       finish_reason: completion.finishReason,
     }));

@@ -3,12 +3,12 @@
  *
  * @module
  */
-import { loadTokenizer } from "../../data/tokenizer.ts";
+import { loadTokenizer, type Tokenizer } from "../../data/tokenizer.ts";
 import { openGpu } from "../../gpu/device.ts";
 import { loadModel } from "../../model/load.ts";
 import { documentScorer, score } from "../../sample/score.ts";
 import type { ScoreOptions } from "../../train/options/generate.ts";
-import { checkInputRows, readInputRows, SCORE_COLUMNS, writeRows } from "../jsonl.ts";
+import { checkInputRows, readScoreRows, writeRows } from "../jsonl.ts";
 import type { CommandBody } from "../program.ts";
 
 /** Runs the command. */
@@ -19,7 +19,9 @@ export const run: CommandBody = async (given, io) => {
   try {
     const workspace = { gpu };
     const model = loadModel(gpu, directory);
-    const rows = await readInputRows(options.input, () => loadTokenizer(directory), SCORE_COLUMNS);
+    let tokenizer: Tokenizer | undefined;
+    const tokens = () => tokenizer ??= loadTokenizer(directory);
+    const rows = await readScoreRows(options.input, tokens);
     checkInputRows(rows, model.config);
     const documents = rows.map((row) => row.ids);
     if (model.config.architecture === "reward") {
