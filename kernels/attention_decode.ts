@@ -117,19 +117,20 @@ export function attentionDecode<B>(
   buffers: { qkv: B; lengths: B; keys: B; values: B; out: B },
   { rows, capacity, heads, kvHeads, headDim, scale }: DecodeShape & { scale: number },
 ): Launch<B> {
-  const cpu = profile.kind === "cpu";
-  const kernel = cachedKernel(`attention_decode_${cpu ? `cpu${profile.lanes}` : "gpu"}_${headDim}`, () => ({
+  const cpu = profile.kind === "cpu", { lanes } = profile;
+  const together = headsTogether(heads, kvHeads, headDim);
+  const name = cpu ? `cpu${lanes}_${headDim}_${together}` : `gpu_${headDim}`;
+  const kernel = cachedKernel(`attention_decode_${name}`, () => ({
     storage: { qkv: "vec4f", lengths: "u32", keys: "vec4f", values: "vec4f", out: "vec4f" },
     writes: ["out"],
     uniforms: { rows: "u32", capacity: "u32", heads: "u32", kvHeads: "u32", quads: "u32", scale: "f32" },
-    ...(cpu ? decodeCpu(profile.lanes, headDim) : decodeGpu(headDim)),
+    ...(cpu ? decodeCpu(lanes, headDim, together) : decodeGpu(headDim)),
   }));
-  const queries = rows * heads;
   return {
     kernel,
     buffers,
     uniforms: { rows, capacity, heads, kvHeads, quads: quadsOf(headDim), scale },
-    grid: linearGrid(cpu ? Math.ceil(queries / profile.lanes) : queries),
+    grid: linearGrid(cpu ? Math.ceil(rows * heads / together / lanes) : rows * heads),
   };
 }
 
@@ -145,52 +146,80 @@ const positions = (quads: number) =>
   let cache = row * u.capacity * ld + kvHead * ${quads}u;
   let last = min(lengths[row], u.capacity - 1u);`;
 
-/** A lane per row and head: every key and value is loaded by exactly one lane, which leaves nothing to share. */
-function decodeCpu(lanes: number, headDim: number): Text {
+/** Query heads that one lane of the cpu profile takes: as many as share a key head, while they fit the registers' spill. */
+function headsTogether(heads: number, kvHeads: number, headDim: number): number {
+  const sharing = heads / kvHeads;
+  for (let count = Number.isInteger(sharing) ? sharing : 1; count > 1; count--) {
+    if (sharing % count === 0 && count * headDim <= 192) return count;
+  }
+  return 1;
+}
+
+/**
+ * A lane per row and `together` neighbouring heads that share a key head: every key and value is loaded by one lane only,
+ * which leaves nothing to share between lanes.
+ */
+function decodeCpu(lanes: number, headDim: number, together: number): Text {
   const quads = quadsOf(headDim);
   const { keys } = attentionTile(headDim);
+  const each = (text: (h: number) => string, separator = "\n  ") => repeat(together, text, separator);
   const components = (q: number) => Math.min(4, headDim - 4 * q);
-  const addScore = (j: number, quad: string, count: number, q: (c: number) => string) =>
+  const addScore = (j: number, quad: string, count: number, q: (h: number, c: number) => string) =>
     `{ let k = keys[at${j} + ${quad}]; ${
-      repeat(count, (c) => `s${j} = fma(${q(c)}, k.${COMPONENT[c]}, s${j});`, " ")
+      repeat(count, (c) =>
+        each((h) =>
+          `s${h}_${j} = fma(${q(h, c)}, k.${COMPONENT[c]}, s${h}_${j});`, " "), " ")
     } }`;
   // Large heads go through the key in a loop, or they compile for seconds; padding columns are zero and may take part.
   const scores = quads <= 16
     ? repeat(
       quads,
-      (q) => repeat(keys, (j) => addScore(j, `${q}u`, components(q), (c) => `q${4 * q + c}`)),
+      (q) => repeat(keys, (j) => addScore(j, `${q}u`, components(q), (h, c) => `q${h}_${4 * q + c}`)),
       "\n    ",
     )
     : `for (var i = 0u; i < u.quads; i++) {
-      let q = qrow[i];
-      ${repeat(keys, (j) => addScore(j, "i", 4, (c) => `q.${COMPONENT[c]}`), "\n      ")}
+      ${each((h) => `let q${h} = q${h}_row[i];`)}
+      ${repeat(keys, (j) => addScore(j, "i", 4, (h, c) => `q${h}.${COMPONENT[c]}`), "\n      ")}
     }`;
   return {
     workgroup: lanes,
     body: `
-  let query = ${LINEAR_GROUP} * ${lanes}u + lane;
+  let query = (${LINEAR_GROUP} * ${lanes}u + lane) * ${together}u;
   if (query >= u.rows * u.heads) { return; }
   ${positions(quads)}
-  ${loadScalars("q", "qkv", "source", headDim, ` * (u.scale * ${LOG2E})`)}
-  ${repeat(headDim, (d) => `var o${d} = 0.0;`, " ")}
-  var max0 = ${START}; var sum0 = 0.0;
+  ${
+      each((h) =>
+        `${loadScalars(`q${h}_`, "qkv", `source + ${h * quads}u`, headDim, ` * (u.scale * ${LOG2E})`)}
+  ${repeat(headDim, (d) => `var o${h}_${d} = 0.0;`, " ")}
+  var max${h} = ${START}; var sum${h} = 0.0;`
+      )
+    }
   for (var key = 0u; key <= last; key += ${keys}u) {
-    ${repeat(keys, (j) => `let at${j} = cache + min(key + ${j}u, last) * ld; var s${j} = 0.0;`, "\n    ")}
+    ${repeat(keys, (j) => `let at${j} = cache + min(key + ${j}u, last) * ld;`, "\n    ")}
+    ${each((h) => repeat(keys, (j) => `var s${h}_${j} = 0.0;`, " "))}
     ${scores}
-    ${onlineSoftmax("0", keys, (j) => `s${j}`, (j) => `key + ${j}u <= last`)}
+    ${each((h) => onlineSoftmax(`${h}`, keys, (j) => `s${h}_${j}`, (j) => `key + ${j}u <= last`))}
     ${
       repeat(quads, (q) =>
         `{ ${repeat(keys, (j) => `let v${j} = values[at${j} + ${q}u];`, " ")} ${
           repeat(
             components(q),
-            (c) => addWeighted(`o${4 * q + c}`, "0", keys, (j) => `v${j}.${COMPONENT[c]}`),
+            (c) =>
+              each(
+                (h) => addWeighted(`o${h}_${4 * q + c}`, `${h}`, keys, (j) => `v${j}.${COMPONENT[c]}`),
+                " ",
+              ),
             " ",
           )
         } }`, "\n    ")
     }
   }
-  let scale = 1.0 / sum0;
-  ${storeScalars("o", "out", `query * ${quads}u`, headDim, "scale * ")}`,
+  ${
+      each((h) =>
+        `let scale${h} = 1.0 / sum${h};
+  ${storeScalars(`o${h}_`, "out", `(query + ${h}u) * ${quads}u`, headDim, `scale${h} * `)}`
+      )
+    }`,
   };
 }
 

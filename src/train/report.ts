@@ -59,19 +59,21 @@ const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.le
 const inWords = ({ mean, low, high }: Difference) =>
   `${signed(mean)} (95 % interval ${signed(low)} to ${signed(high)})`;
 const signed = (x: number) => `${x < 0 ? "−" : "+"}${Math.abs(x).toFixed(2)}`;
+const plain = (x: number) => x.toFixed(2).replace("-", "−");
 
-/** Gold and proxy: in words, against steps, and against √KL with best-of-n beside. */
-function storySection(run: Run, evaluations: Evaluation[]): string {
+/** What happened in words; nothing where gold was not measured. */
+export function storyLines(run: Run): string[] {
+  const evaluations = evaluationsOf(run.store.samples("ppo"));
+  if (evaluations.length < 2) return [];
   const first = evaluations[0], last = evaluations[evaluations.length - 1];
   const { peakStep, rise, fall } = riseAndFall(evaluations);
   const seen = overOptimisedAt(evaluations);
   const agreement = run.store.metrics("ppo", "gold/agrees_with_wrong");
-  const words = [
-    `Gold, the judgement that no stage is trained on, was ${
-      mean(first.gold).toFixed(2)
-    } after fine-tuning and is ` +
-    `${mean(last.gold).toFixed(2)} at the end; the proxy, the reward model's score, went from ` +
-    `${mean(first.proxy).toFixed(2)} to ${mean(last.proxy).toFixed(2)}.`,
+  const said = (values: number[]) => plain(mean(values));
+  return [
+    `Gold, the judgement that no stage is trained on, was ${said(first.gold)} after fine-tuning and is ` +
+    `${said(last.gold)} at the end; the proxy, the reward model's score, went from ${said(first.proxy)} to ` +
+    `${said(last.proxy)}.`,
     `Up to its peak at step ${peakStep} gold changed by ${inWords(rise)}, from there to the end by ${
       inWords(fall)
     }. ` +
@@ -87,6 +89,11 @@ function storySection(run: Run, evaluations: Evaluation[]): string {
       : []),
     "Gold is a program and sees only its own rules: it punishes wrong answers and replies of more than 12 tokens, not flattery.",
   ];
+}
+
+/** Gold and proxy: in words, against steps, and against √KL with best-of-n beside. */
+function storySection(run: Run, evaluations: Evaluation[]): string {
+  const agreement = run.store.metrics("ppo", "gold/agrees_with_wrong");
   const against = (x: (e: Evaluation) => number): Series[] => [
     { name: "gold", points: evaluations.map((e) => [x(e), mean(e.gold)]) },
     { name: "proxy", points: evaluations.map((e) => [x(e), mean(e.proxy)]) },
@@ -100,7 +107,7 @@ function storySection(run: Run, evaluations: Evaluation[]): string {
     : [];
   return section(
     "What happened",
-    ...words.map(paragraph),
+    ...storyLines(run).map(paragraph),
     figures(
       linePlot({
         title: "Gold and proxy",

@@ -98,7 +98,7 @@ function reference(
   return out;
 }
 
-for (const headDim of [8, 10, 12, 16, 20, 32, 64]) {
+for (const headDim of [8, 10, 12, 16, 20, 32, 64, 80]) {
   testOnProfiles(`a decoded token attends to its row's cache with heads of ${headDim}`, async (gpu) => {
     const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim) };
     const lengths = [5, 0, 131, 64, 17];

@@ -56,7 +56,9 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
   "attention_decode.ts": (profile) => [
     cacheAppend(profile, any, { ...CACHE, headDim: 8 }),
     cacheFill(profile, any, { ...CACHE, headDim: 8, maxLength: 5 }),
-    ...HEAD_DIMS.map((headDim) => attentionDecode(profile, any, { ...CACHE, headDim })),
+    ...HEAD_DIMS.flatMap((headDim) =>
+      [1, 2, 4].map((kvHeads) => attentionDecode(profile, any, { ...CACHE, kvHeads, headDim }))
+    ),
   ],
   "column_sums.ts": (profile) =>
     (["plain", "rows", "rms", "layer"] as const)

@@ -14,8 +14,12 @@ export async function profiles(): Promise<Gpu[]> {
 }
 
 /** Registers one test per profile. Devices stay open for the whole file, so leaks are not checked per test. */
-export function testOnProfiles(sentence: string, fn: (gpu: Gpu) => Promise<void>): void {
-  for (const kind of ["cpu", "gpu"] as const) {
+export function testOnProfiles(
+  sentence: string,
+  fn: (gpu: Gpu) => Promise<void>,
+  kinds: ("cpu" | "gpu")[] = ["cpu", "gpu"],
+): void {
+  for (const kind of kinds) {
     Deno.test({
       name: `${sentence} (${kind} profile)`,
       sanitizeOps: false,

@@ -9,7 +9,7 @@ import { parrotTask } from "../../train/parrot_task.ts";
 import { pipeline, STAGES } from "../../train/pipeline.ts";
 import { stageOptions } from "../../train/options/stages.ts";
 import type { TrainOptions } from "../../train/options/train.ts";
-import { writeTrainReport } from "../../train/report.ts";
+import { storyLines, writeTrainReport } from "../../train/report.ts";
 import type { CommandBody } from "../program.ts";
 import { trainingSession } from "../session.ts";
 
@@ -27,7 +27,10 @@ export const run: CommandBody = (given, io) => {
           : await fileTask(workspace, options, say);
         yield* pipeline(run, workspace, task, stageOptions(options));
       },
-      finish: ({ run }) => [writeTrainReport(run, { ...options }), join(run.dir, "ppo", "model")],
+      finish({ run, say }) {
+        for (const line of storyLines(run)) say(line);
+        return [writeTrainReport(run, { ...options }), join(run.dir, "ppo", "model")];
+      },
     },
     options,
     io,
