@@ -17,8 +17,8 @@ export interface Learner {
   model: Model;
   /** Optimiser steps taken. */
   readonly steps: number;
-  /** Applies the gradients accumulated since the last call. */
-  step(settings: AdamwSettings): Promise<StepResult>;
+  /** Applies the gradients accumulated since the last call, or drops them where they or the loss are not finite. */
+  step(settings: AdamwSettings, loss: number): Promise<StepResult>;
   /** Drops the gradients accumulated since the last call. */
   discard(): void;
   /** Weights and optimiser state, as files `<prefix>model` and `<prefix>optimizer`. */
@@ -42,7 +42,11 @@ export function openLearner(gpu: Gpu, model: Model): Learner {
     get steps() {
       return optimizer.steps;
     },
-    step: (settings) => optimizer.step(settings),
+    async step(settings, loss) {
+      if (Number.isFinite(loss)) return await optimizer.step(settings);
+      optimizer.discard();
+      return { gradNorm: NaN, skipped: true };
+    },
     discard: () => optimizer.discard(),
     async files(prefix = "") {
       const [values, first, second] = [

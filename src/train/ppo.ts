@@ -21,8 +21,7 @@ import { openLearner } from "./learner.ts";
 import type { PpoOptions } from "./options/ppo.ts";
 import { ppoUpdater } from "./ppo_update.ts";
 import { advantagesOf, rolloutMetrics, rolloutScorer, type Standardisation } from "./rollout.ts";
-import { learningRateAt } from "./schedule.ts";
-import { isDue } from "./sft.ts";
+import { isDue, learningRateAt } from "./schedule.ts";
 
 /** What {@linkcode ppo} trains and on what. */
 export interface PpoInputs {
@@ -110,19 +109,19 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     klCoef: options.adapKlCtrl ? options.initKlCoef : options.klCoef,
     scoreMoments: NOTHING_SEEN as RunningMoments,
     optimizerSteps: { policy: 0, value: 0 },
-    skipped: 0,
+    guard: guard.state,
   };
   const saved = run.newest();
   if (saved) {
     Object.assign(state, saved.state);
-    guard.skipped = state.skipped;
+    guard.state = state.guard;
     const { files } = saved;
     policy.restore(files, state.optimizerSteps.policy);
     value.restore(files, state.optimizerSteps.value, "value_");
   }
   const checkpoint = async () => {
     state.optimizerSteps = { policy: policy.steps, value: value.steps };
-    state.skipped = guard.skipped;
+    state.guard = guard.state;
     run.checkpoint(state.step, { ...await policy.files(), ...await value.files("value_") }, state);
   };
   if (state.step === 0 && data.evaluate) {
@@ -184,10 +183,10 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
       ...options,
       learningRate,
       valueLearningRate: schedule(options.valueLearningRate ?? options.learningRate),
-    });
+    }, (passes) => guard.examine(state.step + 1, passes, [policy, value]));
     state.step++;
     state.episode += batchSize;
-    await guard.check(state.step, result.skipped, () => result.last);
+    guard.count(state.step, result.skipped);
 
     // 6. Report
     const metrics: Record<string, number> = {
@@ -196,7 +195,7 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
       "sampling/logp_difference": samplingDifference(completions, rollouts),
       lr: learningRate,
       episode: state.episode,
-      skipped_steps: guard.skipped,
+      skipped_steps: guard.state.skipped,
     };
     if (options.adapKlCtrl) {
       const controller: KlController = { klCoef, target: options.target, horizon: options.horizon };
@@ -217,7 +216,7 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     );
     await breathe();
     const stop = run.interrupted();
-    if (stop || isDue(state.step, options.saveSteps, total)) await checkpoint();
+    if (stop || guard.saveDue(state.step, options.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
     if (stop) break;
   }

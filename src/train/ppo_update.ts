@@ -12,7 +12,8 @@ import { add, multiply, subtract } from "../tape/ops/elementwise.ts";
 import { scalarHead } from "../tape/ops/linear.ts";
 import { logProb } from "../tape/ops/log_prob.ts";
 import { planCache } from "../tape/plans.ts";
-import type { Inputs, Outputs, Plan, Workspace } from "../tape/plan.ts";
+import type { Inputs, Outputs, Workspace } from "../tape/plan.ts";
+import type { Pass } from "./guard.ts";
 import type { Learner } from "./learner.ts";
 import type { Advantages, Rollout, Standardisation } from "./rollout.ts";
 import { packedInputs, whitenSome } from "./rollout.ts";
@@ -38,18 +39,20 @@ export interface UpdateSettings {
 /** Results of an update. */
 export interface UpdateResult {
   metrics: Record<string, number>;
-  /** A mini-batch had a gradient that was not finite. */
+  /** A mini-batch had a loss or a gradient that was not finite. */
   skipped: boolean;
-  /** The last mini-batch, for a look when something is wrong. */
-  last: { plan: Plan; inputs: Inputs };
 }
 
-/** Learns from rollouts; `epochs[e][m]` lists the rollouts of mini-batch m of epoch e. */
+/**
+ * Learns from rollouts; `epochs[e][m]` lists the rollouts of mini-batch m of epoch e. `examine` gets the passes of the first
+ * mini-batch that was skipped.
+ */
 export type PpoUpdate = (
   rollouts: Rollout[],
   advantages: Advantages[],
   epochs: number[][][],
   settings: UpdateSettings,
+  examine?: (passes: Pass[]) => Promise<void>,
 ) => Promise<UpdateResult>;
 
 /** The update of a policy and a critic. `microBatch`: rollouts in one pass; gradients of a mini-batch accumulate. */
@@ -100,9 +103,8 @@ export function ppoUpdater(
     tape.backward(loss, scalar("one"));
   });
 
-  return async (rollouts, given, epochs, settings) => {
+  return async (rollouts, given, epochs, settings, examine) => {
     const stats = openStats();
-    let last: { plan: Plan; inputs: Inputs } | undefined;
     let skipped = false;
     learning:
     for (const miniBatches of epochs) {
@@ -113,7 +115,7 @@ export function ppoUpdater(
           micros.push(miniBatch.slice(at, at + microBatch));
         }
         const counts = countTokens(miniBatch, rollouts, advantages);
-        const results: MicroStats[] = [];
+        const results: MicroStats[] = [], passes: Pass[] = [];
         for (const micro of micros) {
           const own = countTokens(micro, rollouts, advantages);
           const scale = lossAggregation === "mini_batch"
@@ -128,7 +130,7 @@ export function ppoUpdater(
             valueScale,
           );
           const plan = trainPlan(tokens);
-          last = { plan, inputs };
+          passes.push({ plan, inputs });
           const out = await plan.run(inputs);
           results.push(microStats(micro, firsts, rollouts, advantages, out, settings));
         }
@@ -145,13 +147,18 @@ export function ppoUpdater(
           value.discard();
           continue;
         }
-        const first = await policy.step(settings);
-        const second = await value.step({ ...settings, learningRate: settings.valueLearningRate });
+        const lossOf = (name: "pg" | "vf") => results.reduce((sum, micro) => sum + micro[name], 0);
+        const valueSettings = { ...settings, learningRate: settings.valueLearningRate };
+        const first = await policy.step(settings, lossOf("pg"));
+        const second = await value.step(valueSettings, lossOf("vf"));
         stats.gradNorms.push([first.gradNorm, second.gradNorm]);
-        skipped ||= first.skipped || second.skipped;
+        if (!skipped && (first.skipped || second.skipped)) {
+          skipped = true;
+          await examine?.(passes);
+        }
       }
     }
-    return { metrics: stats.metrics(), skipped, last: last! };
+    return { metrics: stats.metrics(), skipped };
   };
 }
 

@@ -12,13 +12,12 @@ import type { StageRun } from "../run/run.ts";
 import { scalarHead } from "../tape/ops/linear.ts";
 import { gather } from "../tape/ops/reduce.ts";
 import { planCache } from "../tape/plans.ts";
-import type { Inputs, Plan, Workspace } from "../tape/plan.ts";
+import type { Inputs, Workspace } from "../tape/plan.ts";
 import { breathe, type StepEvent } from "./events.ts";
-import { openGuard } from "./guard.ts";
+import { openGuard, type Pass } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { RewardOptions } from "./options/reward.ts";
-import { epochAt, learningRateAt, totalSteps } from "./schedule.ts";
-import { isDue } from "./sft.ts";
+import { epochAt, isDue, learningRateAt, totalSteps } from "./schedule.ts";
 
 /** What {@linkcode reward} trains and on what. `model` has a head of one output. */
 export interface RewardInputs {
@@ -71,15 +70,21 @@ export async function* reward(
   // 2. Where we are
   const total = totalSteps(examples.length, options);
   const guard = openGuard(run);
-  const state = { step: 0, cursor: FIRST_ROW as DataCursor, numTokens: 0, optimizerSteps: 0, skipped: 0 };
+  const state = {
+    step: 0,
+    cursor: FIRST_ROW as DataCursor,
+    numTokens: 0,
+    optimizerSteps: 0,
+    guard: guard.state,
+  };
   const saved = run.newest();
   if (saved) {
     Object.assign(state, saved.state);
-    guard.skipped = state.skipped;
+    guard.state = state.guard;
     learner.restore(saved.files, state.optimizerSteps);
   }
   const checkpoint = async () => {
-    Object.assign(state, { optimizerSteps: learner.steps, skipped: guard.skipped });
+    Object.assign(state, { optimizerSteps: learner.steps, guard: guard.state });
     run.checkpoint(state.step, await learner.files(), state);
   };
 
@@ -99,12 +104,13 @@ export async function* reward(
       if (newEpoch) break;
     }
     const micros: Record<string, number>[] = [];
-    let last: { plan: Plan; inputs: Inputs } | undefined;
+    const passes: Pass[] = [];
     for (const micro of microBatches) {
-      const { tokens, inputs } = pairInputs(micro, 1 / (micro.length * microBatches.length));
+      const { tokens, inputs: pairs } = pairInputs(micro, 1 / (micro.length * microBatches.length));
+      const inputs = { ...pairs, center, one: ONE };
       const plan = trainPlan(tokens, micro.length);
-      last = { plan, inputs: { ...inputs, center, one: ONE } };
-      const out = await plan.run(last.inputs);
+      const out = await plan.run(inputs);
+      passes.push({ plan, inputs });
       micros.push({
         loss: out.loss[0] * microBatches.length,
         ...pairMetrics(micro, out.chosen, out.rejected),
@@ -112,17 +118,19 @@ export async function* reward(
       state.numTokens += micro.reduce((n, pair) => n + pair.chosen.length + pair.rejected.length, 0);
     }
     const learningRate = learningRateAt(state.step, total, options);
-    const { gradNorm, skipped } = await learner.step({ ...options, learningRate });
+    const means = meanOf(micros);
+    const { gradNorm, skipped } = await learner.step({ ...options, learningRate }, means.loss);
     state.step++;
-    await guard.check(state.step, skipped, () => last!);
+    if (skipped) await guard.examine(state.step, passes, [learner]);
+    guard.count(state.step, skipped);
 
     const metrics: Record<string, number> = {
-      ...meanOf(micros),
+      ...means,
       grad_norm: gradNorm,
       learning_rate: learningRate,
       num_tokens: state.numTokens,
       epoch: epochAt(state.cursor, examples.length, options),
-      skipped_steps: guard.skipped,
+      skipped_steps: guard.state.skipped,
     };
     if (data.evalExamples?.length && isDue(state.step, options.evalSteps, total)) {
       const parts: Record<string, number>[] = [], sizes: number[] = [];
@@ -138,7 +146,7 @@ export async function* reward(
     run.log(state.step, metrics);
     await breathe();
     const stop = run.interrupted();
-    if (stop || isDue(state.step, options.saveSteps, total)) await checkpoint();
+    if (stop || guard.saveDue(state.step, options.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
     if (stop) break;
   }

@@ -64,6 +64,11 @@ export function totalSteps(rows: number, options: LengthOptions): number {
   return Math.max(1, Math.ceil(options.numTrainEpochs * stepsPerEpoch(rows, options)));
 }
 
+/** True at every `every`-th step and at the last; never where `every` is 0, but for the last. */
+export function isDue(step: number, every: number, total: number): boolean {
+  return step === total || (every > 0 && step % every === 0);
+}
+
 /** Passes over the data at a cursor, in fractions of micro-batches, as Hugging Face's Trainer counts them. */
 export function epochAt(cursor: DataCursor, rows: number, options: LengthOptions): number {
   const size = options.perDeviceTrainBatchSize;

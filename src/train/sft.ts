@@ -17,12 +17,12 @@ import { dftLoss, nllLoss } from "../rl/losses.ts";
 import type { StageRun } from "../run/run.ts";
 import { logProb } from "../tape/ops/log_prob.ts";
 import { planCache } from "../tape/plans.ts";
-import type { Inputs, Plan, Workspace } from "../tape/plan.ts";
+import type { Plan, Workspace } from "../tape/plan.ts";
 import { breathe, type StepEvent } from "./events.ts";
-import { openGuard } from "./guard.ts";
+import { openGuard, type Pass } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { SftOptions } from "./options/sft.ts";
-import { epochAt, learningRateAt, totalSteps } from "./schedule.ts";
+import { epochAt, isDue, learningRateAt, totalSteps } from "./schedule.ts";
 
 /** What {@linkcode sft} trains and on what. */
 export interface SftInputs {
@@ -77,15 +77,21 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
   // 2. Where we are
   const total = totalSteps(examples.length, options);
   const guard = openGuard(run);
-  const state = { step: 0, cursor: FIRST_ROW as DataCursor, numTokens: 0, optimizerSteps: 0, skipped: 0 };
+  const state = {
+    step: 0,
+    cursor: FIRST_ROW as DataCursor,
+    numTokens: 0,
+    optimizerSteps: 0,
+    guard: guard.state,
+  };
   const saved = run.newest();
   if (saved) {
     Object.assign(state, saved.state);
-    guard.skipped = state.skipped;
+    guard.state = state.guard;
     learner.restore(saved.files, state.optimizerSteps);
   }
   const checkpoint = async () => {
-    Object.assign(state, { optimizerSteps: learner.steps, skipped: guard.skipped });
+    Object.assign(state, { optimizerSteps: learner.steps, guard: guard.state });
     run.checkpoint(state.step, await learner.files(), state);
   };
 
@@ -107,22 +113,23 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
     const scoredTokens = countScored(microBatches.flat());
     let loss = 0;
     const entropies: number[] = [], accuracies: number[] = [];
-    let last: { plan: Plan; inputs: Inputs } | undefined;
+    const passes: Pass[] = [];
     for (const micro of microBatches) {
       const packed = packBatch(micro.map((example) => example.ids));
-      const inputs = supervised(packed, micro, scoredTokens);
+      const inputs = { ...supervised(packed, micro, scoredTokens), one: ONE };
       const plan = trainPlan(packed.tokens);
-      const out = await plan.run({ ...inputs, one: ONE });
+      const out = await plan.run(inputs);
+      passes.push({ plan, inputs });
       loss += out.loss[0];
       entropies.push(meanWhere(inputs.weights, out.entropy));
       accuracies.push(meanWhere(inputs.weights, out.correct));
       state.numTokens += micro.reduce((n, example) => n + example.ids.length, 0);
-      last = { plan, inputs: { ...inputs, one: ONE } };
     }
     const learningRate = learningRateAt(state.step, total, options);
-    const { gradNorm, skipped } = await learner.step({ ...options, learningRate });
+    const { gradNorm, skipped } = await learner.step({ ...options, learningRate }, loss);
     state.step++;
-    await guard.check(state.step, skipped, () => last!);
+    if (skipped) await guard.examine(state.step, passes, [learner]);
+    guard.count(state.step, skipped);
 
     const metrics: Record<string, number> = {
       loss,
@@ -132,7 +139,7 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
       mean_token_accuracy: mean(accuracies),
       num_tokens: state.numTokens,
       epoch: epochAt(state.cursor, examples.length, options),
-      skipped_steps: guard.skipped,
+      skipped_steps: guard.state.skipped,
     };
     if (data.evalExamples?.length && isDue(state.step, options.evalSteps, total)) {
       Object.assign(metrics, await evaluateSft(evalPlan, data.evalExamples, options));
@@ -140,7 +147,7 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
     run.log(state.step, metrics);
     await breathe();
     const stop = run.interrupted();
-    if (stop || isDue(state.step, options.saveSteps, total)) await checkpoint();
+    if (stop || guard.saveDue(state.step, options.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
     if (stop) break;
   }
@@ -148,11 +155,6 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
 }
 
 const ONE = new Float32Array([1]);
-
-/** True at every `every`-th step and at the last; never where `every` is 0, but for the last. */
-export function isDue(step: number, every: number, total: number): boolean {
-  return step === total || (every > 0 && step % every === 0);
-}
 
 const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
 

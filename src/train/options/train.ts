@@ -92,7 +92,11 @@ export const trainSchema = z.strictObject({
     "Share of the pairs held out to test the reward model.",
     z.number().min(0).lt(1).default(0.1),
   ),
-  maxLength: option(data, "Longest sequence in tokens.", count(2).default(256)),
+  maxLength: option(
+    data,
+    "Longest sequence in tokens, at most the positions of the model.",
+    count(2).default(1024),
+  ),
   outputDir: option(output, "The run directory.", path.default("runs/train")),
   resume: trainingFields.resume,
   overwriteOutputDir: trainingFields.overwriteOutputDir,
