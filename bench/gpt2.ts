@@ -1,4 +1,5 @@
 /** GPT-2's form in keel's tape: the layout of the weights, a training step, and greedy decoding with a cache. */
+import { embedding as embeddingKernel, embeddingBackward } from "../kernels/embedding.ts";
 import { padded } from "../kernels/kernel.ts";
 import { readFloats } from "../src/gpu/buffers.ts";
 import type { Gpu } from "../src/gpu/device.ts";
@@ -13,7 +14,6 @@ import {
 } from "../src/model/params.ts";
 import { nllLoss } from "../src/rl/losses.ts";
 import { activation, attention, embedding, norm as normOp } from "../src/tape/ops/block.ts";
-import { add } from "../src/tape/ops/elementwise.ts";
 import { linear } from "../src/tape/ops/linear.ts";
 import { logProb } from "../src/tape/ops/log_prob.ts";
 import { compile, type Plan } from "../src/tape/plan.ts";
@@ -58,6 +58,19 @@ export interface Gpt2Inputs {
   attend(layer: number, qkv: Tensor): Tensor;
 }
 
+/** x + table[positions] in the memory of x: one launch less than a second embedding and a sum, and two in the gradient. */
+function addPositions(tape: Tape, x: Tensor, table: Tensor, positions: Tensor, order?: Tensor): Tensor {
+  const [tokens, cols] = x.shape, shape = { tokens, vocab: table.shape[0], cols };
+  tape.push(embeddingKernel(tape.profile, { ids: positions, table, y: x }, shape, true));
+  const sum = tape.tensor("embedding", x.shape, { sharedWith: x });
+  tape.record("positions", sum, [x, table], (dy) => {
+    const buffers = { ids: positions, order: order!, dy, dtable: table.gradient! };
+    tape.push(embeddingBackward(tape.profile, buffers, shape));
+    tape.pass(x, dy);
+  });
+  return sum;
+}
+
 /** Final hidden states [tokens, width]. */
 export function gpt2(tape: Tape, config: Gpt2Config, params: Params, inputs: Gpt2Inputs): Tensor {
   const weight = (name: string) => slotTensor(tape, params, name);
@@ -65,11 +78,8 @@ export function gpt2(tape: Tape, config: Gpt2Config, params: Params, inputs: Gpt
     normOp(tape, x, weight(`${name}.g`), { kind: "layer", eps: 1e-5, bias: weight(`${name}.b`) });
   const map = (x: Tensor, name: string, residual?: Tensor) =>
     linear(tape, x, weight(`${name}.w`), { bias: weight(`${name}.b`), residual, label: name });
-  let x = add(
-    tape,
-    embedding(tape, weight("wte"), inputs.ids, inputs.orders?.ids),
-    embedding(tape, weight("wpe"), inputs.positions, inputs.orders?.positions),
-  ); // [tokens, width]
+  const tokens = embedding(tape, weight("wte"), inputs.ids, inputs.orders?.ids); // [tokens, width]
+  let x = addPositions(tape, tokens, weight("wpe"), inputs.positions, inputs.orders?.positions);
   for (let layer = 0; layer < config.layers; layer++) {
     const h = `h${layer}`;
     const qkv = map(normed(x, `${h}.ln1`), `${h}.qkv`); // [tokens, 3·width]

@@ -167,7 +167,7 @@ async function benchAttention(): Promise<void> {
 }
 
 async function benchLogProb(): Promise<void> {
-  for (const [tokens, vocab] of [[512, 512], [512, 8192]]) {
+  for (const [tokens, vocab] of [[4096, 512], [512, 8192]]) {
     const name = `log_prob ${tokens}×${vocab}`;
     if (!filter.test(name)) continue;
     const logits = floats(tokens * vocab).map((x) => 8 * x);

@@ -48,10 +48,25 @@ export async function openReadback(device: GPUDevice, check: () => void): Promis
     if (fast) mapped.catch(() => {});
     else await mapped;
     check();
-    const bytes = new Uint8Array(staging.getMappedRange(0, Math.ceil(total / 8) * 8));
+    const bytes = new Uint8Array(await range(Math.ceil(total / 8) * 8));
     const parts = windows.map(({ size }, i) => bytes.slice(offsets[i], offsets[i] + size));
     staging.unmap();
     return parts;
+  }
+
+  /** The mapped bytes; where mapping failed, an error that says so. */
+  async function range(size: number): Promise<ArrayBuffer> {
+    try {
+      return staging.getMappedRange(0, size);
+    } catch (error) {
+      const reason = await mapped.then(() => error, (reason) => reason);
+      check();
+      throw new Error(
+        `GPU memory could not be read back (${
+          (reason as Error).message
+        }). The GPU or the machine may be out of memory.`,
+      );
+    }
   }
 
   const probe = device.createBuffer({ size: 16, usage: GPUBufferUsage.COPY_SRC | GPUBufferUsage.COPY_DST });

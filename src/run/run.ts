@@ -81,11 +81,19 @@ function readConfig(dir: string): ConfigFile | undefined {
     if (error instanceof Deno.errors.NotFound) return undefined;
     throw error;
   }
+  let file: Partial<ConfigFile> | null;
   try {
-    return fromJson(text) as ConfigFile;
+    file = fromJson(text) as Partial<ConfigFile> | null;
   } catch (error) {
     throw new Error(`Cannot read ${path}: it is not valid JSON (${(error as Error).message}).`);
   }
+  // A model's directory has a file of this name, too.
+  if (file?.keel === undefined || !Array.isArray(file.stages)) {
+    throw new Error(
+      `Cannot use ${dir} for a run: its config.json is not a run's but, perhaps, a model's. Choose another --output_dir.`,
+    );
+  }
+  return file as ConfigFile;
 }
 
 /** Removes a run, and nothing else that is in its directory. */

@@ -30,7 +30,7 @@ export interface Plan {
   read(): Promise<Outputs>;
   /**
    * Runs launch by launch, from activations of zero, and returns the first kernel and tensor with a value that is not
-   * finite, if any.
+   * finite, if any, and whether an input was to blame.
    */
   findNonFinite(inputs: Inputs): Promise<string | undefined>;
   /** Frees the plan's own buffers. */
@@ -156,9 +156,11 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
           if (tensor.dtype !== "f32") continue;
           const [bytes] = await gpu.readback.read([windowOf(tensor)]);
           if (new Float32Array(bytes.buffer).some((x) => !Number.isFinite(x))) {
+            const given = Object.keys(values).find((key) => !values[key].every(Number.isFinite));
             return `${
               launches[i].kernel.name
-            } wrote a non-finite value to "${tensor.label}" [${tensor.shape}]`;
+            } wrote a non-finite value to "${tensor.label}" [${tensor.shape}]` +
+              (given === undefined ? "" : `; the input "${given}" had one already`);
           }
         }
       }

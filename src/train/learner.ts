@@ -17,8 +17,8 @@ export interface Learner {
   model: Model;
   /** Optimiser steps taken. */
   readonly steps: number;
-  /** Applies the gradients accumulated since the last call, or drops them where they or the loss are not finite. */
-  step(settings: AdamwSettings, loss: number): Promise<StepResult>;
+  /** Applies the gradients accumulated since the last call, or drops them where they, or the loss if it is given, are not finite. */
+  step(settings: AdamwSettings, loss?: number): Promise<StepResult>;
   /** Drops the gradients accumulated since the last call. */
   discard(): void;
   /** Weights and optimiser state, as files `<prefix>model` and `<prefix>optimizer`. */
@@ -43,7 +43,7 @@ export function openLearner(gpu: Gpu, model: Model): Learner {
       return optimizer.steps;
     },
     async step(settings, loss) {
-      if (Number.isFinite(loss)) return await optimizer.step(settings);
+      if (loss === undefined || Number.isFinite(loss)) return await optimizer.step(settings);
       optimizer.discard();
       return { gradNorm: NaN, skipped: true };
     },

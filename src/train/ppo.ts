@@ -162,10 +162,11 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
       completion: ids,
       ended: finishReason === "stop",
     })));
+    let { scoreMoments } = state;
     if (options.useScoreScaling) {
       const scores = rollouts.map((rollout) => rollout.score);
-      state.scoreMoments = updateMoments(state.scoreMoments, scores);
-      const scaled = scaleScores(scores, state.scoreMoments, options.useScoreNorm);
+      scoreMoments = updateMoments(scoreMoments, scores);
+      const scaled = scaleScores(scores, scoreMoments, options.useScoreNorm);
       rollouts = rollouts.map((rollout, i) => ({ ...rollout, score: scaled[i] }));
     }
     const klCoef = state.klCoef;
@@ -197,7 +198,9 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
       episode: state.episode,
       skipped_steps: guard.state.skipped,
     };
-    if (options.adapKlCtrl) {
+    // A step that was skipped may have had scores or a KL that are not numbers, which must not stay.
+    if (!result.skipped) state.scoreMoments = scoreMoments;
+    if (options.adapKlCtrl && !result.skipped) {
       const controller: KlController = { klCoef, target: options.target, horizon: options.horizon };
       state.klCoef = updateKlCoef(controller, metrics["objective/kl"], batchSize);
     }

@@ -149,6 +149,8 @@ Deno.test("a seed determines the samples; several of a prompt differ and keep th
   assert.notDeepEqual(await sample(model, rows, ...options, 2), first);
   assert.deepEqual(first.map((row) => row.prompt_ids.length), [2, 2, 2, 3, 3, 3]);
   assert.equal(new Set(first.map((row) => row.completion_ids.join())).size, 6);
+  const twice = await sample(model, [rows[0], rows[0]], ...options, 1);
+  assert.equal(new Set(twice.map((row) => row.completion_ids.join())).size, 6, "the same prompt twice");
   // There is no tokenizer beside this model, so ids are all there is.
   assert.ok(first.every((row) => row.completion === null));
 });

@@ -125,6 +125,20 @@ Deno.test("a changed setting is noted when a run is resumed", () =>
     run.close();
   }));
 
+Deno.test("a directory whose config.json is not a run's is refused, even for overwriting", () =>
+  withDirectory((dir) => {
+    for (const text of ['{"architectures": ["LlamaForCausalLM"]}', "null", "[]"]) {
+      Deno.writeTextFileSync(join(dir, "config.json"), text);
+      for (const options of [{}, { resume: true }, { overwriteOutputDir: true }]) {
+        assert.throws(
+          () => openRun(dir, { config: config(), ...options }),
+          /Cannot use .* for a run: its config\.json is not a run's/,
+        );
+        assert.equal(Deno.readTextFileSync(join(dir, "config.json")), text);
+      }
+    }
+  }));
+
 Deno.test("overwriting removes the run and nothing else", () =>
   withDirectory((dir) => {
     stoppedRun(dir, 2, [2]);
