@@ -134,7 +134,7 @@ async function train(gpu: Gpu, add: (row: Row) => void, config: "A" | "B", round
     steps.push(performance.now() - started);
   }
   const speed = floatingPointOperations(CONFIGS[config]) / median(steps) / 1e6;
-  console.log(`train ${config}: keel computes ${speed.toFixed(1)} GFLOP/s with the machine to itself`);
+  console.log(`train ${config}: keel computes ${speed.toFixed(1)} GFLOP/s when it runs alone`);
 }
 
 async function decode(gpu: Gpu, add: (row: Row) => void, rounds: number): Promise<void> {

@@ -23,9 +23,9 @@ const having = (run: Method, options: Record<string, unknown>) =>
 
 /** Runs a method in a folder and returns what must be equal where runs are. */
 async function outcome(directory: string, run: Method, settings: SmallSettings = {}) {
-  const { files, state, events, samples, error } = await smallRun(directory, run, settings);
+  const { hashes, state, events, samples, error } = await smallRun(directory, run, settings);
   assert.equal(error, undefined);
-  return { files, state, samples, metrics: events.map(({ metrics }) => metrics) };
+  return { hashes, state, samples, metrics: events.map(({ metrics }) => metrics) };
 }
 
 for (const run of METHODS) {
@@ -34,7 +34,7 @@ for (const run of METHODS) {
       const first = await outcome(join(directory, "1"), run);
       assert.deepEqual(await outcome(join(directory, "2"), run), first);
       const other = await outcome(join(directory, "3"), having(run, { seed: 6 }));
-      assert.notDeepEqual(other.files, first.files);
+      assert.notDeepEqual(other.hashes, first.hashes);
     }));
 
   Deno.test(`${titleOf(run)}: recomputed activations give the same bits`, () =>
@@ -64,7 +64,7 @@ for (const run of METHODS) {
       const old = join(directory, "old"), whole = await outcome(old, having(run, { saveSteps: 1 }));
       const resumeFromCheckpoint = join(old, "checkpoints", "step-2");
       const branch = await outcome(join(directory, "new"), run, { resumeFromCheckpoint });
-      assert.deepEqual(branch.files, whole.files);
+      assert.deepEqual(branch.hashes, whole.hashes);
       assert.deepEqual(branch.metrics, whole.metrics.slice(2));
     }));
 

@@ -107,7 +107,7 @@ for (const margin of [NaN, Infinity]) {
       });
       assert.equal(skipped.error, undefined);
       assert.deepEqual(skipped.events.map(({ metrics }) => metrics.skipped_steps), [0, 1, 1, 1]);
-      assert.deepEqual(skipped.files, clean.files);
+      assert.deepEqual(skipped.hashes, clean.hashes);
       assert.equal(skipped.state!.optimizerSteps, 3);
       const { inputs, culprit } = readDump(join(directory, "skipped"), 2);
       assert.deepEqual(inputs.map((pass) => pass.margin), [[margin]]);

@@ -86,7 +86,7 @@ Deno.test("the adaptive coefficient moves as its formula says, and is logged", a
   const adaptive = {
     adapKlCtrl: true,
     initKlCoef: 0.4,
-    target: 0.05,
+    target: 6,
     horizon: 50,
     maxSteps: 5,
     learningRate: 3e-3,
@@ -94,12 +94,14 @@ Deno.test("the adaptive coefficient moves as its formula says, and is logged", a
   const result = await ppo(adaptive);
   const kl = column(result, "objective/kl"), coefficient = column(result, "objective/kl_coef");
   assert.equal(coefficient[0], 0.4);
+  let limited = 0;
   for (let step = 1; step < 5; step++) {
-    const error = Math.min(0.2, Math.max(-0.2, kl[step - 1] / 0.05 - 1));
-    close(coefficient[step], coefficient[step - 1] * (1 + error * 8 / 50), 1e-12, `step ${step + 1}`);
+    const error = kl[step - 1] / 6 - 1, used = Math.min(0.2, Math.max(-0.2, error));
+    if (used !== error) limited++;
+    close(coefficient[step], coefficient[step - 1] * (1 + used * 8 / 50), 1e-12, `step ${step + 1}`);
   }
   assert.ok(coefficient[1] < coefficient[0], "the first step has no KL, so the coefficient falls");
-  assert.ok(coefficient[4] > coefficient[3], "later it is far above the target, so it rises");
+  assert.ok(limited >= 1 && limited < 4, `the change was limited ${limited} times of 4`);
   assert.deepEqual(
     new Set(column(await ppo({ maxSteps: 2, klCoef: 0.4 }), "objective/kl_coef")),
     new Set([0.4]),
@@ -120,7 +122,7 @@ Deno.test("targetKl ends an update early", async () => {
     value: 1,
   }]);
   const never = await ppo({ ...options, targetKl: 1e9 });
-  assert.deepEqual(never.files, all.files);
+  assert.deepEqual(never.hashes, all.hashes);
 });
 
 Deno.test("ratioThreshold passes over mini-batches, and their gradients are dropped", async () => {
@@ -130,7 +132,7 @@ Deno.test("ratioThreshold passes over mini-batches, and their gradients are drop
   const rejected = column(picky, "policy/rejected_minibatches").reduce((a, b) => a + b);
   assert.ok(rejected > 0 && rejected < 12, `${rejected} of 12 rejected`);
   assert.deepEqual(picky.state!.optimizerSteps, { policy: 12 - rejected, value: 12 - rejected });
-  assert.deepEqual((await ppo({ ...options, ratioThreshold: 1e9 })).files, all.files);
+  assert.deepEqual((await ppo({ ...options, ratioThreshold: 1e9 })).hashes, all.hashes);
 });
 
 Deno.test("advantages whitened within mini-batches have mean 0 in each", async () => {

@@ -1,4 +1,5 @@
 /** Runs of the trainers on `tiny-llama`, small enough for a test. */
+import { createHash } from "node:crypto";
 import { openGpu } from "../../src/gpu/device.ts";
 import { loadHeaded } from "../../src/model/headed.ts";
 import { loadModel, makeModel } from "../../src/model/load.ts";
@@ -40,6 +41,8 @@ export interface SmallResult {
   events: StepEvent[];
   /** Of the newest checkpoint. */
   files?: CheckpointFiles;
+  /** Hashes of these files' tensors: a difference of whole tensors would take minutes to print. */
+  hashes: Record<string, string>;
   state?: Record<string, unknown>;
   happened: EventRow[];
   samples: SampleRow[];
@@ -58,6 +61,17 @@ export function pairs(seed: number, count: number): PairExample[] {
   const { below } = random(seed);
   const side = (i: number) => documents(seed + i, [2 + below(12)])[0];
   return Array.from({ length: count }, (_, i) => ({ chosen: side(2 * i), rejected: side(2 * i + 1) }));
+}
+
+function hashesOf(files: CheckpointFiles): Record<string, string> {
+  return Object.fromEntries(
+    Object.entries(files).flatMap(([file, tensors]) =>
+      Object.entries(tensors).map(([name, { data }]) => {
+        const bytes = new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
+        return [`${file}: ${name}`, createHash("sha256").update(bytes).digest("hex")];
+      })
+    ),
+  );
 }
 
 /** Runs a trainer in `directory` to its end, or until it fails. */
@@ -152,6 +166,7 @@ export async function smallRun(
   const result = {
     events,
     files: saved?.files,
+    hashes: hashesOf(saved?.files ?? {}),
     state: saved?.state,
     happened: store.events(),
     samples: store.samples(),
