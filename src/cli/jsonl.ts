@@ -5,7 +5,7 @@
  */
 import { type Content, contentOf } from "../data/formats.ts";
 import { type DataRow, readDataset } from "../data/rows.ts";
-import { encodeAnswered, encodeContent } from "../data/tokenize.ts";
+import { encodeAnswered, encodeContent, naming } from "../data/tokenize.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import type { Io } from "./io.ts";
 
@@ -33,11 +33,11 @@ export function readScoreRows(path: string, tokenizer: () => Tokenizer): Promise
           `Cannot read ${row.where}: one of "prompt" and "completion" is text, the other a conversation.`,
         );
       }
-      return encodeAnswered(tokenizer(), prompt, completion);
+      return naming(row, () => encodeAnswered(tokenizer(), prompt, completion));
     }
     if (!has("text")) return undefined;
     const text = get("text");
-    return { ids: encodeContent(tokenizer(), text), promptLength: 0 };
+    return { ids: naming(row, () => encodeContent(tokenizer(), text)), promptLength: 0 };
   });
 }
 
@@ -46,7 +46,7 @@ export function readPromptRows(path: string, tokenizer: () => Tokenizer): Promis
   return readInputRows(path, PROMPT_COLUMNS, (row, has): Encoded | undefined => {
     if (!has("prompt") && !has("messages")) return undefined;
     const prompt: Content = contentOf(row, has("prompt") ? "prompt" : "messages", PROMPT_COLUMNS);
-    const ids = encodeContent(tokenizer(), prompt, true);
+    const ids = naming(row, () => encodeContent(tokenizer(), prompt, true));
     return { ids, promptLength: ids.length };
   });
 }

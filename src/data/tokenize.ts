@@ -134,6 +134,15 @@ export function encodeAnswered(
   return { ids, promptLength: commonPrefixLength(encodeContent(tokenizer, prompt, true), ids) };
 }
 
+/** Does the work on a row; an error names the row. */
+export function naming<T>({ where }: DataRow, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    throw new Error(`${where}: ${(error as Error).message}`, { cause: error });
+  }
+}
+
 /** Ids of one SFT example and how many at its beginning are prompt. */
 function encodeSft(tokenizer: Tokenizer, example: Example): { ids: number[]; promptLength: number } {
   if (example.type === "language modelling") {
@@ -169,8 +178,8 @@ export function tokenizeSft(
     );
   }
   const tally = new Tally<SftExample>(rows.length);
-  for (const example of examples) {
-    const { ids: all, promptLength } = encodeSft(tokenizer, example);
+  for (const [index, example] of examples.entries()) {
+    const { ids: all, promptLength } = naming(rows[index], () => encodeSft(tokenizer, example));
     const unscored = completionOnlyLoss === false ? 0 : promptLength;
     const ids = maxLength === null ? all : all.slice(0, maxLength);
     if (unscored >= ids.length) {
@@ -216,7 +225,10 @@ export function tokenizePairs(
         example.type === "preference" ? join(example.prompt, content) : content,
       );
     };
-    const pair: PairExample = { chosen: side(example.chosen), rejected: side(example.rejected) };
+    const pair: PairExample = naming(rows[index], () => ({
+      chosen: side(example.chosen),
+      rejected: side(example.rejected),
+    }));
     if (example.margin !== undefined) pair.margin = example.margin;
     if (maxLength !== null && Math.max(pair.chosen.length, pair.rejected.length) > maxLength) {
       tally.drop(`longer than max_length ${maxLength}`);
@@ -248,10 +260,12 @@ export function tokenizePrompts(
         `Cannot read ${rows[index].where}: the prompt ends with the assistant's turn. Expected the user's.`,
       );
     }
-    const text = typeof prompt === "string"
-      ? prompt
-      : tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true });
-    const ids = tokenizer.encode(text, { addSpecialTokens: typeof prompt === "string" });
+    const { text, ids } = naming(rows[index], () => {
+      const text = typeof prompt === "string"
+        ? prompt
+        : tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true });
+      return { text, ids: tokenizer.encode(text, { addSpecialTokens: typeof prompt === "string" }) };
+    });
     if (ids.length === 0) {
       tally.drop("without a prompt");
     } else if (maxPromptLength !== null && ids.length > maxPromptLength) {

@@ -7,8 +7,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { readConfig } from "./config.ts";
 import type { Model } from "./decoder.ts";
 import { initialScore } from "./init.ts";
-import { loadModel, makeModel } from "./load.ts";
-import { findTensor } from "./safetensors.ts";
+import { loadModel, makeModel, readTensor } from "./load.ts";
 import { openWeights } from "./weights.ts";
 
 /** A reward model from its directory, or the body of a language model with a fresh head. */
@@ -19,10 +18,6 @@ export function loadHeaded(gpu: Gpu, directory: string, seed: number): Model {
   return makeModel(
     gpu,
     { ...config, architecture: "reward" },
-    (name) =>
-      name === "score.weight" ? initialScore(config.hiddenSize, seed) : {
-        shape: findTensor(weights.source, weights.tensors, name).shape,
-        data: weights.read(name),
-      },
+    (name) => name === "score.weight" ? initialScore(config.hiddenSize, seed) : readTensor(weights, name),
   );
 }

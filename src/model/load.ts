@@ -10,7 +10,7 @@ import { type ModelConfig, readConfig, writeConfig } from "./config.ts";
 import { type Model, ropeTables } from "./decoder.ts";
 import { layoutOf } from "./layout.ts";
 import { type HostTensor, type HostWeights, readParams, uploadParams } from "./params.ts";
-import { findTensor, writeSafetensors } from "./safetensors.ts";
+import { findTensor, type Weights, writeSafetensors } from "./safetensors.ts";
 import { openWeights } from "./weights.ts";
 
 /** Files of a model directory that belong to its tokenizer. */
@@ -29,11 +29,13 @@ const TOKENIZER_FILES = [
 export function loadModel(gpu: Gpu, directory: string): Model {
   const config = readConfig(directory);
   const weights = openWeights(directory);
-  const params = uploadParams(gpu, layoutOf(config), (name) => ({
-    shape: findTensor(weights.source, weights.tensors, name).shape,
-    data: weights.read(name),
-  }));
+  const params = uploadParams(gpu, layoutOf(config), (name) => readTensor(weights, name));
   return { config, params, rope: ropeTables(gpu, config) };
+}
+
+/** A tensor of a model's files. */
+export function readTensor({ source, tensors, read }: Weights, name: string): HostTensor {
+  return { shape: findTensor(source, tensors, name).shape, data: read(name), source };
 }
 
 /** A model with given weights, e.g. a copy with another head. `weight` returns a tensor by its Hugging Face name. */

@@ -15,6 +15,8 @@ export interface HostTensor {
   shape: number[];
   /** Row-major. */
   data: Float32Array;
+  /** The file it was read from, for messages. */
+  source?: string;
 }
 
 /** Weights on the host by their Hugging Face names. */
@@ -35,10 +37,12 @@ export function packWeights(layout: Layout, weight: (name: string) => HostTensor
   const arena = new Float32Array(layout.count);
   for (const slot of layout.slots.values()) {
     for (const part of slot.parts) {
-      const { shape, data } = weight(part.name);
+      const { shape, data, source } = weight(part.name);
       if (shape.join() !== part.shape.join()) {
         throw new Error(
-          `Weight "${part.name}" has the shape [${shape}]; config.json asks for [${part.shape}].`,
+          `Cannot use ${
+            source ?? "these weights"
+          }: tensor "${part.name}" has the shape [${shape}]. Expected [${part.shape}] as config.json says; are both of one model?`,
         );
       }
       forEachRun(

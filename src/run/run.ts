@@ -139,7 +139,14 @@ export function openRun(dir: string, options: OpenRunOptions): Run {
   const { config, resumeFromCheckpoint } = options;
   const stages = options.stages ?? [config.command];
   const resume = options.resume === true || resumeFromCheckpoint !== undefined;
-  Deno.mkdirSync(dir, { recursive: true });
+  try {
+    Deno.mkdirSync(dir, { recursive: true });
+  } catch (error) {
+    throw new Error(
+      `Cannot use ${dir} for a run: ${(error as Error).message}. Choose another --output_dir.`,
+      { cause: error },
+    );
+  }
   const lock = lockRun(dir);
   let store: RunStore | undefined;
   try {

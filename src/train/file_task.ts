@@ -5,10 +5,11 @@
  * @module
  */
 import { randomStream } from "../random/stream.ts";
-import { extractPrompt, parseExamples } from "../data/formats.ts";
-import { type DataRow, makeRows, readDataset } from "../data/rows.ts";
+import { type Content, extractPrompt, parseExamples, type SplitPair } from "../data/formats.ts";
+import { type DataRow, readDataset } from "../data/rows.ts";
 import { type Tokenized, tokenizePairs, tokenizePrompts, tokenizeSft } from "../data/tokenize.ts";
 import { checkVocabulary, loadTokenizer } from "../data/tokenizer.ts";
+import type { JsonObject } from "../model/json_file.ts";
 import { loadModel } from "../model/load.ts";
 import type { Workspace } from "../tape/plan.ts";
 import { tellReport } from "./load_data.ts";
@@ -35,16 +36,19 @@ export async function fileTask(
   const pairs = await readDataset(datasetName);
   const { train, test } = split(pairs, options.testSplitSize, seed);
   const tell = <T>(what: string, tokenized: Tokenized<T>) => tellReport(what, tokenized, say);
-  const demonstrations = options.sftDataset
-    ? await readDataset(options.sftDataset)
-    : makeRows(datasetName, chosenSides(train));
-  const promptRows = options.prompts
-    ? await readDataset(options.prompts)
-    : makeRows(datasetName, promptsOf(train));
+  const demonstrations = options.sftDataset ? await readDataset(options.sftDataset) : chosenSides(train);
+  const promptRows = options.prompts ? await readDataset(options.prompts) : promptsOf(train);
   const limit = { maxLength: longest };
   const trainPairs = tell(`pairs of ${datasetName}`, tokenizePairs(train, tokenizer, limit));
-  const testPairs = test.length ? tokenizePairs(test, tokenizer, limit).examples : undefined;
+  const testPairs = test.length
+    ? tell(`held-out pairs of ${datasetName}`, tokenizePairs(test, tokenizer, limit))
+    : undefined;
   const room = base.config.maxPositions - options.responseLength;
+  if (room < 1) {
+    throw new Error(
+      `Completions of ${options.responseLength} tokens leave no room for a prompt in the model's ${base.config.maxPositions} positions. Use a smaller --response_length.`,
+    );
+  }
   return {
     base,
     tokenizerFrom: directory,
@@ -73,9 +77,9 @@ function split(rows: DataRow[], share: number, seed: number): { train: DataRow[]
   };
 }
 
-/** The pairs with their prompt made explicit, as hh-rlhf leaves it inside both sides. */
-function explicit(rows: DataRow[]) {
-  return parseExamples(rows).examples.map((example) => {
+/** Rows made of the pairs with their prompt made explicit, as hh-rlhf leaves it inside both sides. */
+function derive(rows: DataRow[], columns: (pair: SplitPair<Content>) => JsonObject): DataRow[] {
+  const pairs = parseExamples(rows).examples.map((example) => {
     switch (example.type) {
       case "preference":
         return example;
@@ -87,9 +91,10 @@ function explicit(rows: DataRow[]) {
         );
     }
   });
+  return pairs.map((pair, i) => ({ columns: columns(pair), where: rows[i].where }));
 }
 
 const chosenSides = (rows: DataRow[]) =>
-  explicit(rows).map(({ prompt, chosen }) => ({ prompt, completion: chosen }));
+  derive(rows, ({ prompt, chosen }) => ({ prompt, completion: chosen }));
 
-const promptsOf = (rows: DataRow[]) => explicit(rows).map(({ prompt }) => ({ prompt }));
+const promptsOf = (rows: DataRow[]) => derive(rows, ({ prompt }) => ({ prompt }));

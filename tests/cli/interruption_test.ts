@@ -13,7 +13,10 @@ const ROWS = Array.from({ length: 24 }, (_, i) => {
   return { prompt, completion: ` ${i % 17}`, chosen: ` ${i % 17}`, rejected: ` ${(i + 3) % 17} 2` };
 });
 
-/** A run long enough to be stopped in its middle. */
+/** Steps that take a second or two: long enough to be stopped in their middle. */
+const STEPS: Record<string, number> = { sft: 200, reward: 250, ppo: 20 };
+
+/** A run of a method. */
 function command(
   method: string,
   directory: string,
@@ -37,7 +40,7 @@ function command(
       model: BASE,
       dataset: rows,
       output_dir,
-      max_steps: 24,
+      max_steps: STEPS[method],
       learning_rate: 1e-3,
       per_device_train_batch_size: 4,
       logging_steps: 1,
@@ -63,12 +66,12 @@ for (const method of ["sft", "reward", "ppo"]) {
     ignore: Deno.build.os === "windows",
     fn: () =>
       withDirectory(async (directory) => {
-        const stopped = join(directory, "stopped"), whole = join(directory, "whole");
+        const steps = STEPS[method], stopped = join(directory, "stopped"), whole = join(directory, "whole");
         const child = startKeel(command(method, directory, stopped));
         let err = "", asked = false;
         for await (const chunk of child.stderr.pipeThrough(new TextDecoderStream())) {
           err += chunk;
-          if (asked || !err.includes(`${method} 2/24`)) continue;
+          if (asked || !err.includes(`${method} 2/${steps}`)) continue;
           asked = true;
           child.kill("SIGINT");
         }
@@ -79,15 +82,15 @@ for (const method of ["sft", "reward", "ppo"]) {
         const line = new RegExp(`Go on with: keel ${method} (--output_dir \\S+ --resume)`).exec(err);
         assert.ok(line, err);
         assert.doesNotMatch(err, /^\s+at /m);
-        const last = Number([...err.matchAll(new RegExp(`${method} (\\d+)/24`, "g"))].at(-1)![1]);
-        assert.ok(last < 24, "it was not stopped in its middle");
+        const last = Number([...err.matchAll(new RegExp(`${method} (\\d+)/${steps}`, "g"))].at(-1)![1]);
+        assert.ok(last < steps, "it was not stopped in its middle");
         const saved = [...Deno.readDirSync(join(stopped, "checkpoints"))].map(({ name }) => name);
         assert.deepEqual(saved, [`step-${last}`]);
 
         const again = await keel(...command(method, directory, stopped), "--resume");
         assert.equal(again.code, 0, again.err);
-        assert.match(again.err, new RegExp(`${method} ${last + 1}/24`));
-        assert.doesNotMatch(again.err, new RegExp(`${method} ${last}/24`));
+        assert.match(again.err, new RegExp(`${method} ${last + 1}/${steps}`));
+        assert.doesNotMatch(again.err, new RegExp(`${method} ${last}/${steps}`));
         const undisturbed = await keel(...command(method, directory, whole));
         assert.equal(undisturbed.code, 0, undisturbed.err);
         assert.deepEqual(result(stopped, method), result(whole, method));

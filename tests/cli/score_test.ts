@@ -196,5 +196,10 @@ Deno.test("rows that cannot be scored are named with their file and line", async
       assert.doesNotMatch(err, /\n\s+at /);
       assert.equal(out, "");
     }
+    const base = new URL("../../src/parrot/base", import.meta.url).pathname;
+    Deno.writeTextFileSync(input, '{"text": "3 5"}\n{"text": "3 zebra"}\n');
+    const { code, err } = await keel("score", "--model", base, "--input", input);
+    assert.equal(code, 1);
+    assert.match(err, /^rows\.jsonl line 2: Cannot encode "zebra"/);
   });
 });
