@@ -5,6 +5,7 @@
  * KEEL_PARROT_SEEDS chooses the seeds. The bounds are those of docs/parrot.md, for single runs and for means.
  */
 import assert from "node:assert/strict";
+import { cpSync } from "node:fs";
 import { join } from "node:path";
 import { openGpu } from "../../src/gpu/device.ts";
 import { openRun } from "../../src/run/run.ts";
@@ -61,6 +62,8 @@ Deno.test(`the parrot's story comes out at seeds ${SEEDS.join(", ")}`, async () 
     await withDirectory(async (directory) => {
       free.push(story(await train(join(directory, "biased"), { seed, klCoef: 0 })));
       held.push(story(await train(join(directory, "biased"), { seed })));
+      // The annotators come after SFT, so the control shares it.
+      cpSync(join(directory, "biased", "sft"), join(directory, "unbiased", "sft"), { recursive: true });
       const unbiased = { seed, klCoef: 0, annotators: "unbiased" as const };
       control.push(story(await train(join(directory, "unbiased"), unbiased)));
     });
