@@ -79,7 +79,14 @@ export async function trainingSession(
       io.note(`Stopped. Go on with: keel ${command.name} --output_dir ${options.outputDir} --resume`);
       return INTERRUPTED;
     }
-    for (const stage of last.keys()) io.note([`${stage}:`, ...progress.summary(stage)].join("\n"));
+    for (const [stage, { metrics }] of last) {
+      io.note([`${stage}:`, ...progress.summary(stage)].join("\n"));
+      if (metrics.skipped_steps > 0) {
+        io.note(
+          `  Steps skipped because a loss or a gradient was not finite: ${metrics.skipped_steps}. Their batches are in the folder non_finite.`,
+        );
+      }
+    }
     const where = await command.finish?.(session) ?? [join(run.dir, "model")];
     if (io.json) {
       const metrics = Object.fromEntries([...last].map(([stage, event]) => [stage, event.metrics]));

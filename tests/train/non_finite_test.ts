@@ -14,6 +14,7 @@ import { Tape } from "../../src/tape/tape.ts";
 import { openGuard } from "../../src/train/guard.ts";
 import { openLearner } from "../../src/train/learner.ts";
 import { golden, withDirectory } from "../assets.ts";
+import { flags, keel, writeLines } from "../cli/keel.ts";
 import { type Method, pairs, smallRun } from "./small.ts";
 
 interface Dump {
@@ -117,6 +118,21 @@ for (const margin of [NaN, Infinity]) {
       );
     }));
 }
+
+Deno.test("a run that ends in spite of skipped steps says how many there were", () =>
+  withDirectory(async (directory) => {
+    const base = new URL("../../src/parrot/base", import.meta.url).pathname;
+    const dataset = writeLines(directory, "rows.jsonl", [{ prompt: "<user> 3 5 <bot>", completion: " 8" }]);
+    const options = {
+      learning_rate: 1e25,
+      lr_scheduler_type: "constant",
+      max_steps: 3,
+      output_dir: join(directory, "run"),
+    };
+    const { code, err } = await keel("sft", ...flags({ model: base, dataset, ...options }));
+    assert.equal(code, 0, err);
+    assert.match(err, /Steps skipped because a loss or a gradient was not finite: 2\. .* non_finite\./);
+  }));
 
 Deno.test("the search for the culprit leaves no gradients behind", () =>
   withDirectory(async (directory) => {

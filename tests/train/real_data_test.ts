@@ -156,6 +156,27 @@ assetTest(
   },
 );
 
+assetTest("without demonstrations of its own, SFT learns the chosen sides", async () => {
+  await withDirectory(async (directory) => {
+    const output_dir = join(directory, "run"), dataset = golden("trl/data/preference.train.jsonl");
+    await train({
+      model: STORIES(),
+      dataset,
+      output_dir,
+      test_split_size: 0,
+      sft_epochs: 1,
+      reward_epochs: 0.1,
+    });
+    const tokenizer = loadTokenizer(STORIES());
+    const rows = readLines<{ prompt: string; chosen: string }>(dataset);
+    const tokens = rows.map(({ prompt, chosen }) => tokenizer.encode(prompt + chosen + "</s>").length);
+    const metrics = metricsOf(output_dir, "sft");
+    assert.equal(metrics.get(metrics.size)!.num_tokens, tokens.reduce((a, b) => a + b));
+    // Nothing is held out, so nothing is evaluated.
+    assert.equal(metricsOf(output_dir, "reward").get(1)!.eval_accuracy, undefined);
+  });
+});
+
 assetTest("conversations go through the chat template in every stage", async () => {
   await withDirectory(async (directory) => {
     const model = join(directory, "model"), output_dir = join(directory, "run");
