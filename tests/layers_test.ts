@@ -13,7 +13,7 @@ const LAYERS = [
   ["src/data"],
   ["src/rl", "src/sample", "src/parrot", "src/watch", "src/run"],
   ["src/train"],
-  ["src/cli", "serve"],
+  ["src/cli"],
 ];
 
 function* sources(folder: string): Generator<string> {

@@ -25,7 +25,15 @@ export async function openReadback(device: GPUDevice, check: () => void): Promis
   let fast = true;
   let mapped: Promise<unknown> = Promise.resolve();
 
-  async function read(windows: GpuWindow[]): Promise<Uint8Array<ArrayBuffer>[]> {
+  /** Reads share the staging buffer, so each waits for the one before. */
+  let before: Promise<unknown> = Promise.resolve();
+  function read(windows: GpuWindow[]): Promise<Uint8Array<ArrayBuffer>[]> {
+    const result = before.then(() => readNow(windows));
+    before = result.catch(() => {});
+    return result;
+  }
+
+  async function readNow(windows: GpuWindow[]): Promise<Uint8Array<ArrayBuffer>[]> {
     const offsets: number[] = [];
     let total = 0;
     for (const { size } of windows) {

@@ -65,6 +65,9 @@ Deno.test("memory is written and read only where it is", async () => {
     assert.throws(() => allocate(gpu, 2 ** 40, "Too much"), /Too much needs .* allows/);
     await assert.rejects(gpu.readback.read([{ ...window, size: 6 }]), /positive multiple of 4/);
     assert.deepEqual([...await readFloats(gpu, slice(window, 4, 8))], [2, 3]);
+    // Reads that are asked for together share the staging buffer one after the other.
+    const all = await Promise.all([0, 4, 8, 12].map((at) => readFloats(gpu, slice(window, at, 4))));
+    assert.deepEqual(all.map(([x]) => x), [1, 2, 3, 4]);
   });
 });
 
