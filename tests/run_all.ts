@@ -14,29 +14,54 @@ const PERMISSIONS = [
   "--allow-ffi",
 ];
 
+interface Outcome {
+  success: boolean;
+  signal: string | null;
+  output: string;
+  /** It was stopped because it had been silent for too long. */
+  hung: boolean;
+}
+
+/** Silence after which a process counts as hung; the longest test says every two minutes that it goes on. */
+const LONGEST_SILENCE = 6 * 60_000;
+
 /** Runs Deno, passes its output on and returns it. */
-async function runDeno(args: string[]): Promise<{ success: boolean; signal: string | null; output: string }> {
+async function runDeno(args: string[]): Promise<Outcome> {
   const child = new Deno.Command(Deno.execPath(), {
     args,
     env: { NO_COLOR: "1" },
     stdout: "piped",
     stderr: "piped",
   }).spawn();
-  let output = "";
+  let output = "", hung = false;
+  const stop = () => {
+    hung = true;
+    child.kill("SIGKILL");
+  };
+  let watchdog = setTimeout(stop, LONGEST_SILENCE);
   const pass = async (from: ReadableStream<Uint8Array>, to: typeof Deno.stdout) => {
     const decoder = new TextDecoder();
     for await (const chunk of from) {
+      clearTimeout(watchdog);
+      watchdog = setTimeout(stop, LONGEST_SILENCE);
       output += decoder.decode(chunk, { stream: true });
       for (let at = 0; at < chunk.length;) at += to.writeSync(chunk.subarray(at));
     }
   };
   await Promise.all([pass(child.stdout, Deno.stdout), pass(child.stderr, Deno.stderr)]);
   const { success, signal } = await child.status;
-  return { success, signal, output };
+  clearTimeout(watchdog);
+  return { success, signal, output, hung };
 }
 
 const checks = await runDeno(["task", "--quiet", "check"]);
-const tests = await runDeno(["test", "--frozen", ...PERMISSIONS, ...Deno.args]);
+const command = ["test", "--frozen", ...PERMISSIONS, ...Deno.args];
+let tests = await runDeno(command);
+if (tests.hung) {
+  // Seen once in many runs, in a driver's call that never returned: said aloud, and tried once more.
+  console.log(`\nThe tests hung after:${tests.output.slice(-500)}\nThey were stopped and are run once more.`);
+  tests = await runDeno(command);
+}
 
 const summary = /\| (\d+) passed(?: \([^)]*\))? \| (\d+) failed(?: \([^)]*\))?(?: \| (\d+) ignored)?/
   .exec(tests.output.slice(-2000));
