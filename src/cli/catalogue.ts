@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { replaySchema } from "../train/options/replay.ts";
 import { sampleSchema, scoreSchema } from "../train/options/generate.ts";
 import { ppoSchema } from "../train/options/ppo.ts";
 import { pretrainSchema } from "../train/options/pretrain.ts";
@@ -127,6 +128,18 @@ export const DESCRIPTIONS = {
       ["score --model runs/reward/model --input rows.jsonl", "one score per row"],
     ],
     schema: scoreSchema,
+  },
+  replay: {
+    name: "replay",
+    summary: "run a run again with its journal, and compare every bit",
+    description:
+      "Runs a run again from its settings and its seed, turning every knob that was turned at the step where it was, and compares metrics, samples, checkpoints and the model. Pauses change nothing, and what a roll-back dropped has left no trace.",
+    examples: [
+      ["replay runs/x", "the same again, in runs/x-replay"],
+      ["replay runs/x --output_dir /tmp/again", "the same, elsewhere"],
+    ],
+    schema: replaySchema,
+    argument: "run",
   },
   doctor: {
     name: "doctor",

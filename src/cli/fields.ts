@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import { snakeCase } from "../train/options/names.ts";
 
 /** One option. */
 export interface Field {
@@ -44,16 +45,6 @@ interface JsonSchema {
   exclusiveMaximum?: number;
   properties?: Record<string, JsonSchema>;
   required?: string[];
-}
-
-/** `klCoef` → `kl_coef`; `adamBeta1` → `adam_beta1`. */
-export function snakeCase(name: string): string {
-  return name.replace(/[A-Z]/g, (letter) => `_${letter.toLowerCase()}`);
-}
-
-/** `kl_coef` and `kl-coef` → `klCoef`. */
-export function camelCase(name: string): string {
-  return name.replace(/[_-]+([a-z0-9])/gi, (_, letter: string) => letter.toUpperCase());
 }
 
 /** The options of a schema, in its order. */

@@ -6,7 +6,8 @@
  */
 import type { z } from "zod";
 import { readConfigFile } from "./config_file.ts";
-import { camelCase, expectation, type Field, fieldsOf, isOptional, parseValue, snakeCase } from "./fields.ts";
+import { camelCase, snakeCase } from "../train/options/names.ts";
+import { expectation, type Field, fieldsOf, isOptional, parseValue } from "./fields.ts";
 import { foreignField } from "./foreign_fields.ts";
 import { nearest, UsageError } from "./usage_error.ts";
 

@@ -24,6 +24,8 @@ export interface CommandDefinition {
   /** Command lines, without the program's name, and what they do. */
   examples: [command: string, meaning: string][];
   schema: z.ZodType;
+  /** The flag that an argument without one stands for, e.g. `run` in `keel replay runs/x`. */
+  argument?: string;
   load(): Promise<CommandBody>;
 }
 
@@ -64,7 +66,7 @@ export async function runProgram(
     const command = addCommand(program, definition);
     configure(command, io);
     command.action(async () => {
-      const { config, flags } = givenFlags(command);
+      const { config, flags } = givenFlags(command, definition.argument);
       const { options, warnings } = parseOptions(definition.schema, flags, config);
       for (const warning of warnings) io.note(`Note: ${warning}`);
       const body = await definition.load();
@@ -105,10 +107,10 @@ function report(error: unknown, argv: string[], io: Io): number {
 
 function addCommand(
   program: Command,
-  { name, summary, description, examples, schema }: CommandDefinition,
+  { name, summary, description, examples, schema, argument }: CommandDefinition,
 ): Command {
   const command = program.command(name).summary(summary).description(description)
-    .usage("[options]")
+    .usage(argument ? `${argument.toUpperCase()} [options]` : "[options]")
     .addHelpOption(new Option("-h, --help", "Show this help.").helpGroup("General:"))
     .showSuggestionAfterError(false)
     .allowUnknownOption()
@@ -152,7 +154,7 @@ function fallback(field: Field): string {
 }
 
 /** Flags as they were given, unknown ones included: whether those are an error depends on what they are. */
-function givenFlags(command: Command): { config?: string; flags: Map<string, string[]> } {
+function givenFlags(command: Command, argument?: string): { config?: string; flags: Map<string, string[]> } {
   const flags = new Map<string, string[]>();
   for (const option of command.options) {
     const flag = option.long!.slice(2);
@@ -162,6 +164,10 @@ function givenFlags(command: Command): { config?: string; flags: Map<string, str
   const rest = command.args;
   for (let i = 0; i < rest.length; i++) {
     const match = /^--([^=]+)(?:=(.*))?$/s.exec(rest[i]);
+    if (!match && argument !== undefined && !flags.has(argument)) {
+      flags.set(argument, [rest[i]]);
+      continue;
+    }
     if (!match) {
       throw new UsageError(
         `Got "${rest[i]}", expected an option (--name value). See keel ${command.name()} --help.`,

@@ -90,7 +90,7 @@ function removeQuietly(path: string): void {
 }
 
 /** Steps of the folders named `step-N`, newest first. */
-function listSteps(directory: string): number[] {
+export function checkpointSteps(directory: string): number[] {
   let names: string[];
   try {
     names = Array.from(Deno.readDirSync(directory), (entry) => entry.name);
@@ -168,7 +168,7 @@ function replaceFolder(from: string, to: string): void {
 function prune(directory: string, saveTotalLimit: number | undefined): void {
   if (saveTotalLimit === undefined) return;
   const best = bestStep(directory);
-  for (const step of listSteps(directory).slice(saveTotalLimit)) {
+  for (const step of checkpointSteps(directory).slice(saveTotalLimit)) {
     if (step !== best) removeQuietly(stepPath(directory, step));
   }
 }
@@ -252,7 +252,7 @@ export function newestCheckpoint(
   directory: string,
 ): { checkpoint?: SavedCheckpoint; skipped: SkippedCheckpoint[] } {
   const skipped: SkippedCheckpoint[] = [];
-  for (const step of listSteps(directory)) {
+  for (const step of checkpointSteps(directory)) {
     const path = stepPath(directory, step);
     try {
       return { checkpoint: readCheckpoint(path), skipped };
@@ -279,7 +279,7 @@ export function removeUnfinished(directory: string): void {
  * for whoever wants them back.
  */
 export function supersedeAfter(directory: string, step: number): string[] {
-  const later = listSteps(directory).filter((other) => other > step);
+  const later = checkpointSteps(directory).filter((other) => other > step);
   for (const other of later) {
     const path = stepPath(directory, other);
     Deno.renameSync(path, `${path}.superseded-${Date.now()}`);

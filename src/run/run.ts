@@ -62,8 +62,10 @@ export interface Run {
 }
 
 /** `config.json`. */
-interface ConfigFile extends RunConfig {
+export interface ConfigFile extends RunConfig {
+  /** keel's version. */
   keel: string;
+  /** Names of the stages in their order. */
   stages: string[];
 }
 
@@ -72,7 +74,8 @@ const DATABASE = ["run.db", "run.db-wal", "run.db-shm"];
 /** Everything that a stage leaves in its folder. */
 const STAGE_FILES = ["checkpoints", "model", "non_finite", "done.json"];
 
-function readConfig(dir: string): ConfigFile | undefined {
+/** The `config.json` of the run in `dir`; undefined where there is none. */
+export function readRunConfig(dir: string): ConfigFile | undefined {
   const path = join(dir, "config.json");
   let text: string;
   try {
@@ -97,7 +100,7 @@ function readConfig(dir: string): ConfigFile | undefined {
 }
 
 /** Removes a run, and nothing else that is in its directory. */
-function removeRun(dir: string, stages: string[]): void {
+export function removeRun(dir: string, stages: string[]): void {
   const folders = stages.length === 1 ? [dir] : stages.map((stage) => join(dir, stage));
   const paths = [
     ...[...DATABASE, "report.html"].map((name) => join(dir, name)),
@@ -152,7 +155,7 @@ export function openRun(dir: string, options: OpenRunOptions): Run {
   try {
     const file: ConfigFile = { keel: VERSION, stages, ...config };
     const notes: string[] = [];
-    let before = readConfig(dir);
+    let before = readRunConfig(dir);
     if (before && options.overwriteOutputDir && !resume) {
       removeRun(dir, before.stages);
       before = undefined;

@@ -17,6 +17,7 @@ import {
   writeCheckpoint,
 } from "./checkpoint.ts";
 import { fromJson, toJson } from "./json.ts";
+import { type Asked, type Listening, openListener } from "./listen.ts";
 import type { RunStore, Sample } from "./store.ts";
 
 /** A stage of an open run: what a trainer writes to. */
@@ -46,6 +47,11 @@ export interface StageRun {
   finished(): number | undefined;
   /** Whether the trainer should stop after this step and its checkpoint. */
   interrupted(): boolean;
+  /**
+   * Answers what was asked of the stage since the last step, and waits while it is paused. Called before every step; `step` is
+   * the last one that was made.
+   */
+  listen(step: number, how: Listening): Promise<Asked>;
 }
 
 /** Where a stage is and how it is to be opened. */
@@ -105,9 +111,19 @@ export function openStage(settings: StageSettings): StageRun {
   };
   if (resume && finished() === undefined) {
     lastStep = newest()?.step ?? 0;
-    // A stage that begins anew logs step 0 again.
-    store.truncateAfter(name, lastStep === 0 ? -1 : lastStep);
+    // A stage that begins anew logs step 0 again. Settings that were changed later are changed again at the same steps,
+    // unless someone chose to start from an earlier checkpoint.
+    if (start) store.rollBack(name, lastStep, { who: "resume_from_checkpoint" });
+    else store.truncateAfter(name, lastStep === 0 ? -1 : lastStep);
   }
+
+  const listener = openListener({
+    stage: name,
+    checkpoints,
+    store,
+    interrupted: interrupted ?? (() => false),
+    rolledBack: (step) => lastStep = step,
+  });
 
   return {
     name,
@@ -128,7 +144,8 @@ export function openStage(settings: StageSettings): StageRun {
     newest,
     finish: (step) => writeTextAtomically(doneFile, toJson({ step }) + "\n"),
     finished,
-    interrupted: () => interrupted?.() ?? false,
+    interrupted: listener.stopped,
+    listen: listener.listen,
   };
 }
 

@@ -78,6 +78,31 @@ export interface KnobRow {
   time: number;
 }
 
+/** What may be asked of a run while it goes. */
+export type RequestKind = "set" | "pause" | "resume" | "stop" | "checkpoint" | "roll_back";
+
+/** Something that was asked of a run, and what came of it. */
+export interface RequestRow {
+  /** From 1, in the order they were made. */
+  id: number;
+  /** Unix time in seconds. */
+  time: number;
+  /** Who asked, e.g. `http`. */
+  who: string;
+  /** The stage it is meant for; whichever comes first if null. */
+  stage: string | null;
+  /** What was asked. */
+  kind: RequestKind;
+  /** `set`: the settings by name; `roll_back`: `{ step }`; else empty. */
+  detail: Record<string, unknown>;
+  /** Unix time of the answer; null while it waits. */
+  answered: number | null;
+  /** The step at which it was answered: changed settings hold from the next one on. */
+  step: number | null;
+  /** Why it was refused; null where it was done. */
+  refusal: string | null;
+}
+
 /** The database of a run. */
 export interface RunStore {
   /** Stores the metrics of a step. */
@@ -86,8 +111,21 @@ export interface RunStore {
   appendSamples(stage: string, step: number, samples: Sample[]): void;
   /** Records that something happened. */
   appendEvent(stage: string, step: number, kind: string, detail?: Record<string, unknown>): void;
-  /** Records that a setting was changed. */
-  appendKnob(knob: Omit<KnobRow, "time">): void;
+  /** Settings that hold from `step` on, all or none; with the request that asked for them, which is answered. */
+  turnKnobs(
+    stage: string,
+    step: number,
+    knobs: Record<string, number>,
+    by: { who: string; id?: number },
+  ): void;
+  /** Asks something of the process that trains; returns the request's id. */
+  ask(request: Pick<RequestRow, "who" | "kind"> & Partial<Pick<RequestRow, "stage" | "detail">>): number;
+  /** Requests without an answer that `stage` may answer, in their order. */
+  waiting(stage: string): RequestRow[];
+  /** Answers a request: done, or refused with a reason. An event tells of it. */
+  answer({ id, kind, who }: RequestRow, stage: string, step: number, refusal?: string): void;
+  /** All requests in their order. */
+  requests(): RequestRow[];
   /** Metrics in the order of steps, of one stage or name if given. */
   metrics(stage?: string, name?: string): MetricRow[];
   /** Samples in the order they were written. */
@@ -101,6 +139,11 @@ export interface RunStore {
    * history and stay; a `resumed` event is added.
    */
   truncateAfter(stage: string, step: number): void;
+  /**
+   * Drops metrics, samples and knobs of later steps of a stage, which goes on from `step` as if they had not been; what was
+   * dropped is told in a `rolled_back` event. With the request that asked for it, which is answered.
+   */
+  rollBack(stage: string, step: number, by: { who: string; id?: number }): void;
   /** Makes everything written so far safe on disk. */
   sync(): void;
   /** Closes the database. */
@@ -125,6 +168,10 @@ const SCHEMA = `
   );
   CREATE TABLE IF NOT EXISTS knobs (
     step INTEGER NOT NULL, stage TEXT NOT NULL, name TEXT NOT NULL, value REAL, who TEXT NOT NULL, time REAL NOT NULL
+  );
+  CREATE TABLE IF NOT EXISTS requests (
+    id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, who TEXT NOT NULL, stage TEXT, kind TEXT NOT NULL,
+    detail TEXT NOT NULL, answered REAL, step INTEGER, refusal TEXT
   );
 `;
 
@@ -176,6 +223,24 @@ export function openStore(path: string): RunStore {
       .run(now(), step, stage, kind, toJson(detail));
   }
 
+  function setAnswer(id: number, step: number, refusal: string | null): void {
+    prepared("UPDATE requests SET answered = ?, step = ?, refusal = ? WHERE id = ?").run(
+      now(),
+      step,
+      refusal,
+      id,
+    );
+  }
+
+  function dropAfter(stage: string, step: number) {
+    const metrics = prepared("DELETE FROM metrics WHERE stage = ? AND step > ?").run(stage, step);
+    const samples = prepared("DELETE FROM samples WHERE stage = ? AND step > ?").run(stage, step);
+    return { droppedMetrics: Number(metrics.changes), droppedSamples: Number(samples.changes) };
+  }
+
+  const requestOf = (row: Record<string, unknown>) =>
+    ({ ...row, detail: fromJson(row.detail as string) }) as unknown as RequestRow;
+
   /** Rows of a table; each filter whose value is undefined lets everything through. */
   function select(table: string, filters: Record<string, string | undefined>, order: string) {
     const given = Object.entries(filters).filter((entry): entry is [string, string] =>
@@ -210,12 +275,41 @@ export function openStore(path: string): RunStore {
     appendEvent(stage, step, kind, detail = {}) {
       write(() => insertEvent(stage, step, kind, detail));
     },
-    appendKnob({ stage, step, name, value, who }) {
-      write(() =>
-        prepared("INSERT INTO knobs (step, stage, name, value, who, time) VALUES (?, ?, ?, ?, ?, ?)")
-          .run(step, stage, name, value, who, now())
-      );
+    turnKnobs(stage, step, knobs, { who, id }) {
+      write(() => {
+        const insert = prepared(
+          "INSERT INTO knobs (step, stage, name, value, who, time) VALUES (?, ?, ?, ?, ?, ?)",
+        );
+        for (const [name, value] of Object.entries(knobs)) insert.run(step, stage, name, value, who, now());
+        insertEvent(stage, step - 1, "knobs", { ...knobs, who, from_step: step });
+        if (id !== undefined) setAnswer(id, step - 1, null);
+      });
     },
+    ask({ who, kind, stage = null, detail = {} }) {
+      let id = 0;
+      write(() => {
+        id = Number(
+          prepared("INSERT INTO requests (time, who, stage, kind, detail) VALUES (?, ?, ?, ?, ?)")
+            .run(now(), who, stage, kind, toJson(detail)).lastInsertRowid,
+        );
+      });
+      return id;
+    },
+    waiting: (stage) =>
+      attempt(() =>
+        prepared("SELECT * FROM requests WHERE answered IS NULL AND (stage IS NULL OR stage = ?) ORDER BY id")
+          .all(stage)
+      ).map(requestOf),
+    answer({ id, kind, who }, stage, step, refusal) {
+      write(() => {
+        setAnswer(id, step, refusal ?? null);
+        insertEvent(stage, step, refusal ? "refused" : kind, {
+          who,
+          ...(refusal ? { asked: kind, refusal } : {}),
+        });
+      });
+    },
+    requests: () => select("requests", {}, "id").map(requestOf),
     metrics: (stage, name) =>
       select("metrics", { stage, name }, "stage, step, name").map((row) =>
         ({ ...row, value: row.value ?? NaN }) as unknown as MetricRow
@@ -234,12 +328,24 @@ export function openStore(path: string): RunStore {
       ),
     truncateAfter(stage, step) {
       write(() => {
-        const metrics = prepared("DELETE FROM metrics WHERE stage = ? AND step > ?").run(stage, step);
-        const samples = prepared("DELETE FROM samples WHERE stage = ? AND step > ?").run(stage, step);
-        insertEvent(stage, step, "resumed", {
-          droppedMetrics: Number(metrics.changes),
-          droppedSamples: Number(samples.changes),
+        insertEvent(stage, step, "resumed", dropAfter(stage, step));
+      });
+    },
+    rollBack(stage, step, { who, id }) {
+      write(() => {
+        const from = prepared("SELECT MAX(step) AS step FROM metrics WHERE stage = ?").get(stage)?.step ?? 0;
+        const knobs = prepared(
+          "SELECT step, name, value FROM knobs WHERE stage = ? AND step > ? ORDER BY rowid",
+        )
+          .all(stage, step);
+        prepared("DELETE FROM knobs WHERE stage = ? AND step > ?").run(stage, step);
+        insertEvent(stage, step, "rolled_back", {
+          who,
+          from,
+          ...dropAfter(stage, step),
+          droppedKnobs: knobs.map((row) => ({ ...row })),
         });
+        if (id !== undefined) setAnswer(id, step, null);
       });
     },
     sync: () => attempt(() => void prepared("PRAGMA wal_checkpoint(PASSIVE)").all()),

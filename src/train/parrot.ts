@@ -93,7 +93,6 @@ export function parrotEvaluator(
   const openFor = (policy: Model) => ({
     generator: openGenerator(workspace, policy),
     scorer: rolloutScorer(workspace, { policy, reference, reward }, {
-      temperature: 1,
       batchSize: 128,
       scoreScale,
       valueScale: { mean: 0, std: 1 },
@@ -107,11 +106,14 @@ export function parrotEvaluator(
       ids.map((prompt, i) => ({ ids: prompt, samples: [i] })),
       { ...PARROT_SAMPLING, seed: 99, stream: STREAMS.evaluation },
     );
-    const scored = await scorer(replies.map((reply, i) => ({
-      prompt: ids[i],
-      completion: reply.ids,
-      ended: reply.finishReason === "stop",
-    })));
+    const scored = await scorer(
+      replies.map((reply, i) => ({
+        prompt: ids[i],
+        completion: reply.ids,
+        ended: reply.finishReason === "stop",
+      })),
+      PARROT_SAMPLING.temperature,
+    );
     return scored.map((rollout, i) => {
       const words = decodeWords(rollout.completion);
       return {
@@ -171,7 +173,6 @@ export async function bestOfN(
 ): Promise<BestOfN[]> {
   const generator = openGenerator(workspace, sft);
   const scorer = rolloutScorer(workspace, { policy: sft, reference: sft, reward }, {
-    temperature: 1,
     batchSize: 256,
     scoreScale,
     valueScale: { mean: 0, std: 1 },
@@ -187,6 +188,7 @@ export async function bestOfN(
     });
     const scored = await scorer(
       replies.map((reply) => ({ prompt: ids, completion: reply.ids, ended: true })),
+      PARROT_SAMPLING.temperature,
     );
     sorted.push(
       scored.map((r) => ({ proxy: r.score, gold: gold(prompt, decodeWords(r.completion)) }))

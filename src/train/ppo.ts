@@ -12,6 +12,7 @@ import type { PromptExample } from "../data/tokenize.ts";
 import type { Model } from "../model/decoder.ts";
 import { type KlController, updateKlCoef } from "../rl/kl.ts";
 import { NOTHING_SEEN, type RunningMoments, scaleScores, updateMoments } from "../rl/running_moments.ts";
+import type { SavedCheckpoint } from "../run/checkpoint.ts";
 import type { StageRun } from "../run/run.ts";
 import { openGenerator } from "../sample/generate.ts";
 import type { Workspace } from "../tape/plan.ts";
@@ -22,6 +23,7 @@ import type { PpoOptions } from "./options/ppo.ts";
 import { ppoUpdater } from "./ppo_update.ts";
 import { advantagesOf, rolloutMetrics, rolloutScorer, type Standardisation } from "./rollout.ts";
 import { isDue, learningRateAt } from "./schedule.ts";
+import { steer } from "./steering.ts";
 
 /** What {@linkcode ppo} trains and on what. */
 export interface PpoInputs {
@@ -84,13 +86,11 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     reward: data.reward,
     value: value.model,
   }, {
-    temperature: options.temperature,
     batchSize: options.localRolloutForwardBatchSize,
     scoreScale: data.scoreScale,
     valueScale: data.valueScale,
   });
   const update = ppoUpdater(workspace, policy, value, {
-    temperature: options.temperature,
     microBatch: Math.min(options.perDeviceTrainBatchSize, batchSize / options.numMiniBatches),
     valueScale: data.valueScale,
     checkpointing: options.gradientCheckpointing,
@@ -111,14 +111,15 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     optimizerSteps: { policy: 0, value: 0 },
     guard: guard.state,
   };
-  const saved = run.newest();
-  if (saved) {
+  const restore = (saved: SavedCheckpoint) => {
     Object.assign(state, saved.state);
     guard.state = state.guard;
     const { files } = saved;
     policy.restore(files, state.optimizerSteps.policy);
     value.restore(files, state.optimizerSteps.value, "value_");
-  }
+  };
+  const saved = run.newest();
+  if (saved) restore(saved);
   const checkpoint = async () => {
     state.optimizerSteps = { policy: policy.steps, value: value.steps };
     state.guard = guard.state;
@@ -131,6 +132,14 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
   }
 
   while (state.step < total) {
+    const { stop, rollBack, settings, fresh } = await steer(run, "ppo", state.step, options, checkpoint);
+    if (stop) break;
+    if (rollBack) {
+      restore(rollBack);
+      continue;
+    }
+    if (!settings.adapKlCtrl || fresh.includes("kl_coef")) state.klCoef = settings.klCoef;
+
     // 3. Sample completions of a batch of prompts
     const batch: PromptExample[] = [];
     while (batch.length < batchSize) {
@@ -146,7 +155,7 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     const completions = await generator.generate(
       batch.map((prompt, i) => ({ ids: prompt.ids, samples: [i] })),
       {
-        temperature: options.temperature,
+        temperature: settings.temperature,
         topK: 0,
         topP: 1,
         stopIds: data.stopIds,
@@ -157,11 +166,14 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     );
 
     // 4. Score them with policy, reference, reward model and critic
-    let rollouts = await scorer(completions.map(({ ids, finishReason }, i) => ({
-      prompt: batch[i].ids,
-      completion: ids,
-      ended: finishReason === "stop",
-    })));
+    let rollouts = await scorer(
+      completions.map(({ ids, finishReason }, i) => ({
+        prompt: batch[i].ids,
+        completion: ids,
+        ended: finishReason === "stop",
+      })),
+      settings.temperature,
+    );
     let { scoreMoments } = state;
     if (options.useScoreScaling) {
       const scores = rollouts.map((rollout) => rollout.score);
@@ -170,20 +182,20 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
       rollouts = rollouts.map((rollout, i) => ({ ...rollout, score: scaled[i] }));
     }
     const klCoef = state.klCoef;
-    const advantages = advantagesOf(rollouts, { ...options, klCoef });
+    const advantages = advantagesOf(rollouts, { ...settings, klCoef });
 
     // 5. Learn
     const schedule = (learningRate: number) =>
-      learningRateAt(state.step, total, { ...options, learningRate });
-    const learningRate = schedule(options.learningRate);
+      learningRateAt(state.step, total, { ...settings, learningRate });
+    const learningRate = schedule(settings.learningRate);
     const epochs = Array.from(
       { length: options.numPpoEpochs },
       (_, epoch) => miniBatches(options.seed, state.step, epoch, batchSize, options.numMiniBatches),
     );
     const result = await update(rollouts, advantages, epochs, {
-      ...options,
+      ...settings,
       learningRate,
-      valueLearningRate: schedule(options.valueLearningRate ?? options.learningRate),
+      valueLearningRate: schedule(settings.valueLearningRate ?? settings.learningRate),
     }, (passes) => guard.examine(state.step + 1, passes, [policy, value]));
     state.step++;
     state.episode += batchSize;
@@ -201,10 +213,10 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     // A step that was skipped may have had scores or a KL that are not numbers, which must not stay.
     if (!result.skipped) state.scoreMoments = scoreMoments;
     if (options.adapKlCtrl && !result.skipped) {
-      const controller: KlController = { klCoef, target: options.target, horizon: options.horizon };
+      const controller: KlController = { klCoef, target: settings.target, horizon: settings.horizon };
       state.klCoef = updateKlCoef(controller, metrics["objective/kl"], batchSize);
     }
-    if (data.evaluate && isDue(state.step, options.evalSteps, total)) {
+    if (data.evaluate && isDue(state.step, settings.evalSteps, total)) {
       Object.assign(metrics, await data.evaluate(state.step, policy.model));
     }
     run.log(state.step, metrics);
@@ -218,10 +230,10 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
       })),
     );
     await breathe();
-    const stop = run.interrupted();
-    if (stop || guard.saveDue(state.step, options.saveSteps, total)) await checkpoint();
+    const interrupted = run.interrupted();
+    if (interrupted || guard.saveDue(state.step, settings.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
-    if (stop) break;
+    if (interrupted) break;
   }
   policy.close();
   value.close();

@@ -20,6 +20,8 @@ import { packedInputs, whitenSome } from "./rollout.ts";
 
 /** Settings of one update, read afresh every time so that they can be turned between two. */
 export interface UpdateSettings {
+  /** Log-probabilities are taken at this temperature. */
+  temperature: number;
   learningRate: number;
   valueLearningRate: number;
   cliprange: number;
@@ -60,8 +62,7 @@ export function ppoUpdater(
   workspace: Workspace,
   policy: Learner,
   value: Learner,
-  { temperature, microBatch, valueScale, checkpointing, lossAggregation, whitenScope, whitenUnbiased }: {
-    temperature: number;
+  { microBatch, valueScale, checkpointing, lossAggregation, whitenScope, whitenUnbiased }: {
     microBatch: number;
     valueScale: Standardisation;
     checkpointing: boolean;
@@ -70,7 +71,7 @@ export function ppoUpdater(
     whitenUnbiased: boolean;
   },
 ): PpoUpdate {
-  const trainPlan = planCache(workspace, (tape, tokens: number) => {
+  const trainPlan = planCache(workspace, (tape, tokens: number, temperature: number) => {
     const batch = batchInputs(tape, tokens);
     const vector = (name: string) => tape.input(name, [tokens]);
     const scalar = (name: string) => tape.input(name, [1]);
@@ -129,7 +130,7 @@ export function ppoUpdater(
             settings,
             valueScale,
           );
-          const plan = trainPlan(tokens);
+          const plan = trainPlan(tokens, settings.temperature);
           passes.push({ plan, inputs });
           const out = await plan.run(inputs);
           results.push(microStats(micro, firsts, rollouts, advantages, out, settings));

@@ -8,6 +8,7 @@ import type { PairExample } from "../data/tokenize.ts";
 import { batchInputs, decoder, type Model } from "../model/decoder.ts";
 import { slotTensor } from "../model/params.ts";
 import { bradleyTerryLoss } from "../rl/losses.ts";
+import type { SavedCheckpoint } from "../run/checkpoint.ts";
 import type { StageRun } from "../run/run.ts";
 import { scalarHead } from "../tape/ops/linear.ts";
 import { gather } from "../tape/ops/reduce.ts";
@@ -18,6 +19,7 @@ import { openGuard, type Pass } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { RewardOptions } from "./options/reward.ts";
 import { epochAt, isDue, learningRateAt, totalSteps } from "./schedule.ts";
+import { steer } from "./steering.ts";
 
 /** What {@linkcode reward} trains and on what. `model` has a head of one output. */
 export interface RewardInputs {
@@ -77,12 +79,13 @@ export async function* reward(
     optimizerSteps: 0,
     guard: guard.state,
   };
-  const saved = run.newest();
-  if (saved) {
+  const restore = (saved: SavedCheckpoint) => {
     Object.assign(state, saved.state);
     guard.state = state.guard;
     learner.restore(saved.files, state.optimizerSteps);
-  }
+  };
+  const saved = run.newest();
+  if (saved) restore(saved);
   const checkpoint = async () => {
     Object.assign(state, { optimizerSteps: learner.steps, guard: guard.state });
     run.checkpoint(state.step, await learner.files(), state);
@@ -90,6 +93,12 @@ export async function* reward(
 
   // 3. Steps
   while (state.step < total) {
+    const { stop, rollBack, settings } = await steer(run, "reward", state.step, options, checkpoint);
+    if (stop) break;
+    if (rollBack) {
+      restore(rollBack);
+      continue;
+    }
     const microBatches: PairExample[][] = [];
     while (microBatches.length < options.gradientAccumulationSteps) {
       const { rows, next } = takeBatch(state.cursor, {
@@ -117,9 +126,9 @@ export async function* reward(
       });
       state.numTokens += micro.reduce((n, pair) => n + pair.chosen.length + pair.rejected.length, 0);
     }
-    const learningRate = learningRateAt(state.step, total, options);
+    const learningRate = learningRateAt(state.step, total, settings);
     const means = meanOf(micros);
-    const { gradNorm, skipped } = await learner.step({ ...options, learningRate }, means.loss);
+    const { gradNorm, skipped } = await learner.step({ ...settings, learningRate }, means.loss);
     state.step++;
     if (skipped) await guard.examine(state.step, passes, [learner]);
     guard.count(state.step, skipped);
@@ -132,7 +141,7 @@ export async function* reward(
       epoch: epochAt(state.cursor, examples.length, options),
       skipped_steps: guard.state.skipped,
     };
-    if (data.evalExamples?.length && isDue(state.step, options.evalSteps, total)) {
+    if (data.evalExamples?.length && isDue(state.step, settings.evalSteps, total)) {
       const parts: Record<string, number>[] = [], sizes: number[] = [];
       for (let at = 0; at < data.evalExamples.length; at += options.perDeviceEvalBatchSize) {
         const part = data.evalExamples.slice(at, at + options.perDeviceEvalBatchSize);
@@ -145,10 +154,10 @@ export async function* reward(
     }
     run.log(state.step, metrics);
     await breathe();
-    const stop = run.interrupted();
-    if (stop || guard.saveDue(state.step, options.saveSteps, total)) await checkpoint();
+    const interrupted = run.interrupted();
+    if (interrupted || guard.saveDue(state.step, settings.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
-    if (stop) break;
+    if (interrupted) break;
   }
   learner.close();
 }

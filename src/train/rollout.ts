@@ -49,23 +49,23 @@ export interface Standardisation {
   std: number;
 }
 
-/** A function that scores completions with all four models in one pass. */
+/** A function that scores completions with all four models in one pass, at a temperature. */
 export type RolloutScorer = (
   samples: { prompt: number[]; completion: number[]; ended: boolean }[],
+  temperature: number,
 ) => Promise<Rollout[]>;
 
 /** Rows scored in one pass. */
 export function rolloutScorer(
   workspace: Workspace,
   models: ScoringModels,
-  { temperature, batchSize, scoreScale, valueScale }: {
-    temperature: number;
+  { batchSize, scoreScale, valueScale }: {
     batchSize: number;
     scoreScale: Standardisation;
     valueScale: Standardisation;
   },
 ): RolloutScorer {
-  const plan = planCache(workspace, (tape, tokens: number, rows: number) => {
+  const plan = planCache(workspace, (tape, tokens: number, rows: number, temperature: number) => {
     const batch = batchInputs(tape, tokens);
     const targets = tape.input("targets", [tokens], "u32");
     const side = (model: Model) => {
@@ -86,12 +86,12 @@ export function rolloutScorer(
     tape.output("scores", gather(tape, headed(models.reward), tape.input("last", [rows], "u32")));
   });
 
-  return async (samples) => {
+  return async (samples, temperature) => {
     const rollouts: Rollout[] = [];
     for (let at = 0; at < samples.length; at += batchSize) {
       const part = samples.slice(at, at + batchSize);
       const packed = packBatch(part.map(({ prompt, completion }) => [...prompt, ...completion]));
-      const out = await plan(packed.tokens, part.length).run({
+      const out = await plan(packed.tokens, part.length, temperature).run({
         ...packedInputs(packed),
         last: packed.first.map((first, i) => first + packed.lengths[i] - 1),
       });

@@ -14,6 +14,7 @@ import {
 import type { SftExample } from "../data/tokenize.ts";
 import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
 import { dftLoss, nllLoss } from "../rl/losses.ts";
+import type { SavedCheckpoint } from "../run/checkpoint.ts";
 import type { StageRun } from "../run/run.ts";
 import { logProb } from "../tape/ops/log_prob.ts";
 import { planCache } from "../tape/plans.ts";
@@ -23,6 +24,7 @@ import { openGuard, type Pass } from "./guard.ts";
 import { openLearner } from "./learner.ts";
 import type { SftOptions } from "./options/sft.ts";
 import { epochAt, isDue, learningRateAt, totalSteps } from "./schedule.ts";
+import { steer } from "./steering.ts";
 
 /** What {@linkcode sft} trains and on what. */
 export interface SftInputs {
@@ -84,12 +86,13 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
     optimizerSteps: 0,
     guard: guard.state,
   };
-  const saved = run.newest();
-  if (saved) {
+  const restore = (saved: SavedCheckpoint) => {
     Object.assign(state, saved.state);
     guard.state = state.guard;
     learner.restore(saved.files, state.optimizerSteps);
-  }
+  };
+  const saved = run.newest();
+  if (saved) restore(saved);
   const checkpoint = async () => {
     Object.assign(state, { optimizerSteps: learner.steps, guard: guard.state });
     run.checkpoint(state.step, await learner.files(), state);
@@ -97,6 +100,12 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
 
   // 3. Steps
   while (state.step < total) {
+    const { stop, rollBack, settings } = await steer(run, "sft", state.step, options, checkpoint);
+    if (stop) break;
+    if (rollBack) {
+      restore(rollBack);
+      continue;
+    }
     const microBatches: SftExample[][] = [];
     while (microBatches.length < options.gradientAccumulationSteps) {
       const { rows, next } = takeBatch(state.cursor, {
@@ -125,8 +134,8 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
       accuracies.push(meanWhere(inputs.weights, out.correct));
       state.numTokens += micro.reduce((n, example) => n + example.ids.length, 0);
     }
-    const learningRate = learningRateAt(state.step, total, options);
-    const { gradNorm, skipped } = await learner.step({ ...options, learningRate }, loss);
+    const learningRate = learningRateAt(state.step, total, settings);
+    const { gradNorm, skipped } = await learner.step({ ...settings, learningRate }, loss);
     state.step++;
     if (skipped) await guard.examine(state.step, passes, [learner]);
     guard.count(state.step, skipped);
@@ -141,15 +150,15 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
       epoch: epochAt(state.cursor, examples.length, options),
       skipped_steps: guard.state.skipped,
     };
-    if (data.evalExamples?.length && isDue(state.step, options.evalSteps, total)) {
+    if (data.evalExamples?.length && isDue(state.step, settings.evalSteps, total)) {
       Object.assign(metrics, await evaluateSft(evalPlan, data.evalExamples, options));
     }
     run.log(state.step, metrics);
     await breathe();
-    const stop = run.interrupted();
-    if (stop || guard.saveDue(state.step, options.saveSteps, total)) await checkpoint();
+    const interrupted = run.interrupted();
+    if (interrupted || guard.saveDue(state.step, settings.saveSteps, total)) await checkpoint();
     yield { stage: run.name, step: state.step, total, metrics };
-    if (stop) break;
+    if (interrupted) break;
   }
   learner.close();
 }

@@ -53,9 +53,9 @@ storeTest("samples, events and knobs come back in the order they were written", 
     [3, "non_finite", { culprit: "softmax" }],
     [2, "note", {}],
   ]);
-  store.appendKnob({ stage: "ppo", step: 4, name: "klCoef", value: 0.3, who: "http" });
+  store.turnKnobs("ppo", 4, { kl_coef: 0.3 }, { who: "http" });
   assert.deepEqual(store.knobs("ppo").map(({ name, value, who }) => [name, value, who]), [[
-    "klCoef",
+    "kl_coef",
     0.3,
     "http",
   ]]);

@@ -63,9 +63,8 @@ for (const name of ["ppo", "ppo_variant"]) {
       reference: loadModel(gpu, STORIES()),
       reward: value.model, // its scores are replaced by the recorded ones
       value: value.model,
-    }, { temperature, batchSize: 16, scoreScale: UNIT, valueScale: UNIT });
+    }, { batchSize: 16, scoreScale: UNIT, valueScale: UNIT });
     const update = ppoUpdater(workspace, policy, value, {
-      temperature,
       microBatch: json.updates[0].optimizer_steps[0].micro[0].micro_batch_inds.length,
       valueScale: UNIT,
       checkpointing: false,
@@ -96,7 +95,7 @@ for (const name of ["ppo", "ppo_variant"]) {
         };
       });
       const penalty = c.missing_eos_penalty ?? 0;
-      const rollouts = (await scorer(samples)).map((rollout, i) => ({
+      const rollouts = (await scorer(samples, temperature)).map((rollout, i) => ({
         ...rollout,
         score: scores[i] + (samples[i].ended ? 0 : penalty), // recorded after the penalty
       }));
@@ -137,6 +136,7 @@ for (const name of ["ppo", "ppo_variant"]) {
         const { metrics } = await update(rollouts, advantages, [[
           step.micro.flatMap((m) => m.micro_batch_inds),
         ]], {
+          temperature,
           learningRate: step.learning_rate,
           valueLearningRate: step.learning_rate,
           cliprange: c.cliprange,
@@ -204,6 +204,7 @@ assetTest("the first gradient of PPO's policy and critic is TRL's, element by el
   const models = { policy: policy.model, reference: policy.model, reward: value.model, value: value.model };
   const scored = await rolloutScorer(workspace, models, { ...options, batchSize: 16, scoreScale: UNIT })(
     samples,
+    options.temperature,
   );
   const scores = tensors.read(recorded.tensors.scores);
   const rollouts = scored.map((rollout, i) => ({ ...rollout, score: scores[i] }));
@@ -226,6 +227,7 @@ assetTest("the first gradient of PPO's policy and critic is TRL's, element by el
     whitenUnbiased: true,
   });
   await update(rollouts, advantages, [[recorded.optimizer_steps[0].micro[0].micro_batch_inds]], {
+    temperature: options.temperature,
     learningRate: 0,
     valueLearningRate: 0,
     cliprange: c.cliprange,

@@ -7,7 +7,7 @@ import type { Model } from "../../src/model/decoder.ts";
 import { type HostTensor, readParams } from "../../src/model/params.ts";
 import type { CheckpointFiles } from "../../src/run/checkpoint.ts";
 import { openRun, type OpenRunOptions } from "../../src/run/run.ts";
-import type { EventRow, SampleRow } from "../../src/run/store.ts";
+import type { EventRow, RequestRow, RunStore, SampleRow } from "../../src/run/store.ts";
 import type { StepEvent } from "../../src/train/events.ts";
 import { ppoOptions, rewardOptions, sftOptions } from "../../src/train/options/defaults.ts";
 import type { PpoOptions } from "../../src/train/options/ppo.ts";
@@ -34,6 +34,8 @@ export interface SmallSettings extends Partial<OpenRunOptions> {
   poison?: { model: "trained" | "reward"; name: string; value: number };
   /** Asks for a stop after this step, as Ctrl-C does. */
   stopAfter?: number;
+  /** Called before the first step, with 0, and after every step. */
+  afterStep?: (step: number, store: RunStore) => void;
 }
 
 /** What a run left. */
@@ -45,6 +47,7 @@ export interface SmallResult {
   hashes: Record<string, string>;
   state?: Record<string, unknown>;
   happened: EventRow[];
+  requests: RequestRow[];
   samples: SampleRow[];
   /** What the run ended with, if it failed. */
   error?: Error;
@@ -78,7 +81,7 @@ function hashesOf(files: CheckpointFiles): Record<string, string> {
 export async function smallRun(
   directory: string,
   run: Method,
-  { poison, stopAfter, ...open }: SmallSettings = {},
+  { poison, stopAfter, afterStep, ...open }: SmallSettings = {},
 ): Promise<SmallResult> {
   const gpu = await openGpu(), workspace = { gpu };
   const common = { seed: 5, saveSteps: 1000 };
@@ -158,7 +161,11 @@ export async function smallRun(
   const events: StepEvent[] = [];
   let error: Error | undefined;
   try {
-    for await (const event of await trainer()) events.push(event);
+    afterStep?.(0, opened.store);
+    for await (const event of await trainer()) {
+      events.push(event);
+      afterStep?.(event.step, opened.store);
+    }
   } catch (failure) {
     error = failure as Error;
   }
@@ -169,6 +176,7 @@ export async function smallRun(
     hashes: hashesOf(saved?.files ?? {}),
     state: saved?.state,
     happened: store.events(),
+    requests: store.requests(),
     samples: store.samples(),
     error,
   };

@@ -1,0 +1,34 @@
+/**
+ * The bodies of the commands.
+ *
+ * @module
+ */
+import type { DESCRIPTIONS } from "./catalogue.ts";
+import type { CommandBody } from "./program.ts";
+
+/** Name of a command. */
+export type CommandName = keyof typeof DESCRIPTIONS;
+
+/** The body of a command; only what is run is loaded. */
+export async function loadCommand(name: CommandName): Promise<CommandBody> {
+  switch (name) {
+    case "train":
+      return (await import("./commands/train.ts")).run;
+    case "sft":
+      return (await import("./commands/sft.ts")).run;
+    case "reward":
+      return (await import("./commands/reward.ts")).run;
+    case "ppo":
+      return (await import("./commands/ppo.ts")).run;
+    case "pretrain":
+      return (await import("./commands/pretrain.ts")).run;
+    case "sample":
+      return (await import("./commands/sample.ts")).run;
+    case "score":
+      return (await import("./commands/score.ts")).run;
+    case "replay":
+      return (await import("./commands/replay.ts")).run;
+    case "doctor":
+      return (await import("./commands/doctor.ts")).run;
+  }
+}

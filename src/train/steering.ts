@@ -1,0 +1,85 @@
+/**
+ * Knobs: the settings of a trainer that may be changed while it runs, each within the limits that its option has.
+ *
+ * @module
+ */
+import { z } from "zod";
+import type { SavedCheckpoint } from "../run/checkpoint.ts";
+import type { StageRun } from "../run/run.ts";
+import { camelCase, snakeCase } from "./options/names.ts";
+import { ppoSchema } from "./options/ppo.ts";
+import { rewardSchema } from "./options/reward.ts";
+import { sftSchema } from "./options/sft.ts";
+
+const optimiser = ["learningRate", "maxGradNorm", "weightDecay", "evalSteps", "saveSteps"] as const;
+
+/** Knobs of each trainer by their option's name, with the option's own schema. */
+export const KNOBS: Record<"sft" | "reward" | "ppo", z.ZodObject> = {
+  sft: knobs(sftSchema, optimiser),
+  reward: knobs(rewardSchema, optimiser),
+  ppo: knobs(ppoSchema, [
+    ...optimiser,
+    "klCoef",
+    "target",
+    "horizon",
+    "cliprange",
+    "cliprangeValue",
+    "vfCoef",
+    "gamma",
+    "lam",
+    "temperature",
+    "missingEosPenalty",
+    "scoreClip",
+    "targetKl",
+    "ratioThreshold",
+    "valueLearningRate",
+  ]),
+};
+
+/** The numbers among the fields of a schema, none of them needed and none with a default; names are TRL's. */
+function knobs(schema: z.ZodObject, names: readonly string[]): z.ZodObject {
+  const bare = (field: z.ZodType): z.ZodType =>
+    field instanceof z.ZodDefault || field instanceof z.ZodOptional
+      ? bare(field.unwrap() as z.ZodType)
+      : field;
+  return z.strictObject(Object.fromEntries(names.map((name) => {
+    const field = schema.shape[name] as z.ZodType;
+    const { description } = field.meta() ?? {};
+    return [snakeCase(name), bare(field).optional().meta({ description })];
+  })));
+}
+
+/** What is wrong with knobs of a trainer, if anything. */
+export function knobProblem(stage: keyof typeof KNOBS, given: Record<string, unknown>): string | undefined {
+  const { error } = KNOBS[stage].safeParse(given);
+  return error?.issues.map(({ path, message }) => path.length ? `${path.join(".")}: ${message}` : message)
+    .join("; ");
+}
+
+/** How a trainer goes on. */
+export interface Course<O> {
+  /** Leave; a checkpoint is written. */
+  stop: boolean;
+  /** Go on from here, then ask again. */
+  rollBack?: SavedCheckpoint;
+  /** The options with what was changed by hand. */
+  settings: O;
+  /** TRL's names of the settings that were changed just now. */
+  fresh: string[];
+}
+
+/** Asks the run what holds for the step after `step`; waits while it is paused. */
+export async function steer<O>(
+  run: StageRun,
+  stage: keyof typeof KNOBS,
+  step: number,
+  options: O,
+  checkpoint: () => Promise<void>,
+): Promise<Course<O>> {
+  const { stop, rollBack, knobs, fresh } = await run.listen(step, {
+    check: (given) => knobProblem(stage, given),
+    checkpoint,
+  });
+  const turned = Object.fromEntries(Object.entries(knobs).map(([name, value]) => [camelCase(name), value]));
+  return { stop, rollBack, settings: { ...options, ...turned }, fresh };
+}
