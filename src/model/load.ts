@@ -61,8 +61,17 @@ export function saveWeights(
   { tokenizerFrom, storage = "F32" }: { tokenizerFrom?: string; storage?: "F32" | "F16" } = {},
 ): void {
   mkdirSync(directory, { recursive: true });
-  writeConfig(directory, config, storage);
   writeSafetensors(join(directory, "model.safetensors"), Object.entries(weights), {}, storage);
+  describeModel(config, directory, { tokenizerFrom, storage });
+}
+
+/** Writes everything of a model's directory but its weights. */
+export function describeModel(
+  config: ModelConfig,
+  directory: string,
+  { tokenizerFrom, storage = "F32" }: { tokenizerFrom?: string; storage?: "F32" | "F16" } = {},
+): void {
+  writeConfig(directory, config, storage);
   if (!tokenizerFrom || tokenizerFrom === directory) return;
   for (const file of TOKENIZER_FILES) {
     const from = join(tokenizerFrom, file);

@@ -34,6 +34,8 @@ export interface CheckpointOptions {
   saveTotalLimit?: number;
   /** Marks this checkpoint as the best so far. */
   best?: boolean;
+  /** Writes what else belongs into its folder, e.g. a model's configuration and tokenizer. */
+  accompany?: (directory: string) => void;
 }
 
 /** A checkpoint that was passed over, and why. */
@@ -115,7 +117,7 @@ export function writeCheckpoint(
   directory: string,
   step: number,
   { files, state }: { files: CheckpointFiles; state: Record<string, unknown> },
-  { saveTotalLimit, best = false }: CheckpointOptions = {},
+  { saveTotalLimit, best = false, accompany }: CheckpointOptions = {},
 ): string {
   const path = stepPath(directory, step), temporary = `${path}.tmp-${Deno.pid}`;
   try {
@@ -126,6 +128,7 @@ export function writeCheckpoint(
       writeSafetensors(file, Object.entries(tensors));
       record.files[name] = measure(file);
     }
+    accompany?.(temporary);
     writeTextAtomically(join(temporary, "state.json"), toJson(record));
     syncDirectory(temporary);
     replaceFolder(temporary, path);

@@ -39,6 +39,8 @@ export interface StageRun {
     state: Record<string, unknown>,
     options?: Pick<CheckpointOptions, "best">,
   ): void;
+  /** Has this written into the folder of every checkpoint, so that it is a model's directory which transformers loads. */
+  accompany(write: (directory: string) => void): void;
   /** The newest checkpoint that is whole, or the one that the run was told to start from. */
   newest(): SavedCheckpoint | undefined;
   /** Marks the stage as done. */
@@ -84,6 +86,7 @@ export function openStage(settings: StageSettings): StageRun {
   Deno.mkdirSync(checkpoints, { recursive: true });
   removeUnfinished(checkpoints);
   let lastStep = 0;
+  let accompany: ((directory: string) => void) | undefined;
   /** Where the stage was told to start; its own checkpoints go before it once there are later ones. */
   let start: SavedCheckpoint | undefined;
 
@@ -139,8 +142,9 @@ export function openStage(settings: StageSettings): StageRun {
     },
     checkpoint(step, files, state, { best } = {}) {
       store.sync();
-      writeCheckpoint(checkpoints, step, { files, state }, { saveTotalLimit, best });
+      writeCheckpoint(checkpoints, step, { files, state }, { saveTotalLimit, best, accompany });
     },
+    accompany: (write) => accompany = write,
     newest,
     finish: (step) => writeTextAtomically(doneFile, toJson({ step }) + "\n"),
     finished,

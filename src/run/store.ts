@@ -11,97 +11,18 @@
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { fromJson, toJson } from "./json.ts";
+import type { EventRow, KnobRow, MetricRow, RequestRow, Sample, SampleRow, StreamRow } from "./rows.ts";
 
-/** One stored metric. */
-export interface MetricRow {
-  /** The stage, e.g. `sft`. */
-  stage: string;
-  /** The step, from 1; 0 is before the first. */
-  step: number;
-  /** The name. */
-  name: string;
-  /** The value. */
-  value: number;
-  /** Unix time in seconds. */
-  time: number;
-}
-
-/** A completion that is kept for reading. */
-export interface Sample {
-  /** The text before. */
-  prompt: string;
-  /** The text that was sampled. */
-  completion: string;
-  /** Tokens of the completion. */
-  tokens: number;
-  /** Every component of the reward by name. */
-  rewards: Record<string, number>;
-  /** Where the prompt is from, `train` if not given. */
-  split?: "train" | "eval";
-}
-
-/** One stored sample. */
-export interface SampleRow extends Required<Sample> {
-  /** The stage, e.g. `sft`. */
-  stage: string;
-  /** The step, from 1; 0 is before the first. */
-  step: number;
-}
-
-/** Something that happened: a resumption, a skipped step, an interruption. */
-export interface EventRow {
-  /** Unix time in seconds. */
-  time: number;
-  /** The stage, e.g. `sft`. */
-  stage: string;
-  /** The step, from 1; 0 is before the first. */
-  step: number;
-  /** What happened, e.g. `resumed`. */
-  kind: string;
-  /** What there is to know about it. */
-  detail: Record<string, unknown>;
-}
-
-/** A setting that was changed while the run was going; it holds from `step` on. */
-export interface KnobRow {
-  /** The stage, e.g. `sft`. */
-  stage: string;
-  /** The step, from 1; 0 is before the first. */
-  step: number;
-  /** The name. */
-  name: string;
-  /** The value. */
-  value: number;
-  /** Who changed it, e.g. `http` or `watch`. */
-  who: string;
-  /** Unix time in seconds. */
-  time: number;
-}
-
-/** What may be asked of a run while it goes. */
-export type RequestKind = "set" | "pause" | "resume" | "stop" | "checkpoint" | "roll_back";
-
-/** Something that was asked of a run, and what came of it. */
-export interface RequestRow {
-  /** From 1, in the order they were made. */
-  id: number;
-  /** Unix time in seconds. */
-  time: number;
-  /** Who asked, e.g. `http`. */
-  who: string;
-  /** The stage it is meant for; whichever comes first if null. */
-  stage: string | null;
-  /** What was asked. */
-  kind: RequestKind;
-  /** `set`: the settings by name; `roll_back`: `{ step }`; else empty. */
-  detail: Record<string, unknown>;
-  /** Unix time of the answer; null while it waits. */
-  answered: number | null;
-  /** The step at which it was answered: changed settings hold from the next one on. */
-  step: number | null;
-  /** Why it was refused; null where it was done. */
-  refusal: string | null;
-}
+export type {
+  EventRow,
+  KnobRow,
+  MetricRow,
+  RequestKind,
+  RequestRow,
+  Sample,
+  SampleRow,
+  StreamRow,
+} from "./rows.ts";
 
 /** The database of a run. */
 export interface RunStore {
@@ -126,6 +47,8 @@ export interface RunStore {
   answer({ id, kind, who }: RequestRow, stage: string, step: number, refusal?: string): void;
   /** All requests in their order. */
   requests(): RequestRow[];
+  /** What was told after entry `seq`, at most `limit` entries. */
+  stream(seq: number, limit: number): StreamRow[];
   /** Metrics in the order of steps, of one stage or name if given. */
   metrics(stage?: string, name?: string): MetricRow[];
   /** Samples in the order they were written. */
@@ -168,6 +91,10 @@ const SCHEMA = `
   );
   CREATE TABLE IF NOT EXISTS knobs (
     step INTEGER NOT NULL, stage TEXT NOT NULL, name TEXT NOT NULL, value REAL, who TEXT NOT NULL, time REAL NOT NULL
+  );
+  CREATE TABLE IF NOT EXISTS stream (
+    seq INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, kind TEXT NOT NULL, stage TEXT NOT NULL,
+    step INTEGER NOT NULL, data TEXT NOT NULL
   );
   CREATE TABLE IF NOT EXISTS requests (
     id INTEGER PRIMARY KEY AUTOINCREMENT, time REAL NOT NULL, who TEXT NOT NULL, stage TEXT, kind TEXT NOT NULL,
@@ -221,6 +148,12 @@ export function openStore(path: string): RunStore {
   function insertEvent(stage: string, step: number, kind: string, detail: Record<string, unknown>): void {
     prepared("INSERT INTO events (time, step, stage, kind, detail) VALUES (?, ?, ?, ?, ?)")
       .run(now(), step, stage, kind, toJson(detail));
+    tell(kind, stage, step, detail);
+  }
+
+  function tell(kind: string, stage: string, step: number, data: Record<string, unknown>): void {
+    prepared("INSERT INTO stream (time, kind, stage, step, data) VALUES (?, ?, ?, ?, ?)")
+      .run(now(), kind, stage, step, toJson(data));
   }
 
   function setAnswer(id: number, step: number, refusal: string | null): void {
@@ -260,6 +193,7 @@ export function openStore(path: string): RunStore {
         );
         const time = now();
         for (const [name, value] of Object.entries(metrics)) insert.run(step, name, value, stage, time);
+        tell("metrics", stage, step, metrics);
       });
     },
     appendSamples(stage, step, samples) {
@@ -270,6 +204,7 @@ export function openStore(path: string): RunStore {
         for (const { prompt, completion, tokens, rewards, split = "train" } of samples) {
           insert.run(step, stage, visible(prompt), visible(completion), tokens, toJson(rewards), split);
         }
+        tell("samples", stage, step, { count: samples.length });
       });
     },
     appendEvent(stage, step, kind, detail = {}) {
@@ -310,6 +245,9 @@ export function openStore(path: string): RunStore {
       });
     },
     requests: () => select("requests", {}, "id").map(requestOf),
+    stream: (seq, limit) =>
+      attempt(() => prepared("SELECT * FROM stream WHERE seq > ? ORDER BY seq LIMIT ?").all(seq, limit))
+        .map((row) => ({ ...row, data: fromJson(row.data as string) }) as unknown as StreamRow),
     metrics: (stage, name) =>
       select("metrics", { stage, name }, "stage, step, name").map((row) =>
         ({ ...row, value: row.value ?? NaN }) as unknown as MetricRow

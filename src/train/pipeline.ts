@@ -11,7 +11,8 @@ import type { PairExample, PromptExample, SftExample } from "../data/tokenize.ts
 import { writeTextAtomically } from "../model/atomic_file.ts";
 import type { Model } from "../model/decoder.ts";
 import { initialScore } from "../model/init.ts";
-import { loadModel, makeModel, saveModel } from "../model/load.ts";
+import type { ModelConfig } from "../model/config.ts";
+import { describeModel, loadModel, makeModel, saveModel } from "../model/load.ts";
 import { destroyParams, readParams } from "../model/params.ts";
 import { moments } from "../rl/whiten.ts";
 import type { Run, StageRun } from "../run/run.ts";
@@ -78,7 +79,10 @@ export async function* pipeline(
   // 1. Supervised fine-tuning of the base model
   const sftRun = run.stage("sft");
   const sftDir = join(sftRun.dir, "model");
+  const described = (stage: StageRun, config: ModelConfig) =>
+    stage.accompany((directory) => describeModel(config, directory, { tokenizerFrom: task.tokenizerFrom }));
   if (sftRun.finished() === undefined) {
+    described(sftRun, task.base.config);
     const examples = task.demonstrations, evalExamples = task.demonstrationsEval;
     const step = yield* all(
       sftRun,
@@ -100,6 +104,7 @@ export async function* pipeline(
     const score = initialScore(reference.config.hiddenSize, options.seed);
     const config = { ...reference.config, architecture: "reward" as const };
     const model = makeModel(gpu, config, (name) => name === "score.weight" ? score : body[name]);
+    described(rewardRun, config);
     const step = yield* all(
       rewardRun,
       reward(
@@ -123,6 +128,7 @@ export async function* pipeline(
   if (ppoRun.finished() === undefined) {
     const policy = loadModel(gpu, sftDir);
     const evaluate = await task.judge?.({ sft: reference, reward: rewardModel, scoreScale }, ppoRun);
+    described(ppoRun, policy.config);
     const step = yield* all(
       ppoRun,
       ppo(ppoRun, {

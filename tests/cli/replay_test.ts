@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { openStore } from "../../src/run/store.ts";
 import { withDirectory } from "../assets.ts";
-import { flags, keel, startKeel } from "./keel.ts";
+import { flags, keel, startKeel, writeLines } from "./keel.ts";
 
 const SMALL = {
   demonstrations: 96,
@@ -60,6 +60,12 @@ Deno.test("a run that was steered, stopped and rolled back is replayed to the sa
       ["ppo", "kl_coef"],
       ["ppo", "learning_rate"],
     ]);
+
+    // A checkpoint is a model's directory.
+    const prompts = writeLines(directory, "prompts.jsonl", [{ prompt: "<user> 3 + 4 = 7 <bot>" }]);
+    const checkpoint = join(dir, "ppo", "checkpoints", "step-12");
+    const sampled = await keel("sample", ...flags({ model: checkpoint, input: prompts, max_new_tokens: 4 }));
+    assert.equal(sampled.code, 0, sampled.err);
 
     const same = await keel("replay", dir);
     assert.match(same.out, /^Identical: \d{3,} metrics, \d+ samples and \d+ files\.$/m);

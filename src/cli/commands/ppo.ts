@@ -6,7 +6,7 @@
 import { join } from "node:path";
 import { checkVocabulary, loadTokenizer } from "../../data/tokenizer.ts";
 import { loadHeaded } from "../../model/headed.ts";
-import { loadModel, saveModel } from "../../model/load.ts";
+import { describeModel, loadModel, saveModel } from "../../model/load.ts";
 import { lengthLimit, loadPrompts } from "../../train/load_data.ts";
 import type { PpoOptions } from "../../train/options/ppo.ts";
 import { ppo } from "../../train/ppo.ts";
@@ -29,6 +29,7 @@ export const run: CommandBody = (given, io) => {
         const stage = run.stage("ppo");
         const policy = loadModel(gpu, directory);
         const reward = loadHeaded(gpu, options.rewardModelPath, options.seed);
+        stage.accompany((to) => describeModel(policy.config, to, { tokenizerFrom: directory }));
         const tokenizer = loadTokenizer(directory);
         for (const [model, name] of [[policy, directory], [reward, options.rewardModelPath]] as const) {
           checkVocabulary(tokenizer, model.config.vocabSize, name);

@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { checkVocabulary, loadTokenizer } from "../../data/tokenizer.ts";
-import { saveModel } from "../../model/load.ts";
+import { describeModel, saveModel } from "../../model/load.ts";
 import { loadHeaded } from "../../model/headed.ts";
 import { lengthLimit, loadPairs } from "../../train/load_data.ts";
 import type { RewardOptions } from "../../train/options/reward.ts";
@@ -24,6 +24,7 @@ export const run: CommandBody = (given, io) => {
       async *steps({ workspace, run, say }) {
         const stage = run.stage("reward");
         const model = loadHeaded(workspace.gpu, directory, options.seed);
+        stage.accompany((to) => describeModel(model.config, to, { tokenizerFrom: directory }));
         const tokenizer = loadTokenizer(directory);
         checkVocabulary(tokenizer, model.config.vocabSize, directory);
         const limit = lengthLimit(options.maxLength, model.config.maxPositions);

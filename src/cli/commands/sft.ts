@@ -5,7 +5,7 @@
  */
 import { join } from "node:path";
 import { checkVocabulary, loadTokenizer } from "../../data/tokenizer.ts";
-import { loadModel, saveModel } from "../../model/load.ts";
+import { describeModel, loadModel, saveModel } from "../../model/load.ts";
 import { loadSftRows } from "../../train/load_data.ts";
 import type { SftOptions } from "../../train/options/sft.ts";
 import { sft } from "../../train/sft.ts";
@@ -23,6 +23,7 @@ export const run: CommandBody = (given, io) => {
       async *steps({ workspace, run, say }) {
         const stage = run.stage("sft");
         const model = loadModel(workspace.gpu, directory);
+        stage.accompany((to) => describeModel(model.config, to, { tokenizerFrom: directory }));
         const tokenizer = loadTokenizer(directory);
         checkVocabulary(tokenizer, model.config.vocabSize, directory);
         const { maxPositions } = model.config;
