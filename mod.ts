@@ -78,8 +78,19 @@ export { type Gae, gae } from "./src/rl/gae.ts";
 export { type KlController, klEstimate, type KlEstimator, updateKlCoef } from "./src/rl/kl.ts";
 export { moments, whiten, type WhitenOptions } from "./src/rl/whiten.ts";
 export { openRun, type OpenRunOptions, type Run, type RunConfig, type StageRun } from "./src/run/run.ts";
-export type { EventRow, KnobRow, MetricRow, RunStore, Sample, SampleRow } from "./src/run/store.ts";
+export type {
+  EventRow,
+  KnobRow,
+  MetricRow,
+  RequestKind,
+  RequestRow,
+  RunStore,
+  Sample,
+  SampleRow,
+  StreamRow,
+} from "./src/run/store.ts";
 export type { CheckpointFiles, CheckpointOptions, SavedCheckpoint } from "./src/run/checkpoint.ts";
+export type { Asked, Listening } from "./src/run/listen.ts";
 export type { TensorData } from "./src/model/safetensors.ts";
 export type { JsonObject } from "./src/model/json_file.ts";
 export type { StepEvent } from "./src/train/events.ts";

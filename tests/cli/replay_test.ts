@@ -62,7 +62,7 @@ Deno.test("a run that was steered, stopped and rolled back is replayed to the sa
     ]);
 
     // A checkpoint is a model's directory.
-    const prompts = writeLines(directory, "prompts.jsonl", [{ prompt: "<user> 3 + 4 = 7 <bot>" }]);
+    const prompts = writeLines(directory, "prompts.jsonl", [{ prompt: "<user> 3 <bot>" }]);
     const checkpoint = join(dir, "ppo", "checkpoints", "step-12");
     const sampled = await keel("sample", ...flags({ model: checkpoint, input: prompts, max_new_tokens: 4 }));
     assert.equal(sampled.code, 0, sampled.err);
