@@ -5,7 +5,7 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { join, resolve, sep } from "node:path";
 import { writeTextAtomically } from "../model/atomic_file.ts";
 import { fromJson, toJson } from "./json.ts";
 import { lockRun, type RunLock } from "./lock.ts";
@@ -178,6 +178,7 @@ export function openRun(dir: string, options: OpenRunOptions): Run {
       store.appendEvent("", 0, "settings_changed", { changes });
       notes.push(`These settings differ from those of the run that is resumed: ${changes.join("; ")}.`);
     }
+    if (resumeFromCheckpoint !== undefined) notes.push(...setAsideLater(dir, stages, resumeFromCheckpoint));
     writeTextAtomically(join(dir, "config.json"), toJson(file, 2) + "\n");
     return assemble(dir, stages, lock, store, notes, { ...options, resume });
   } catch (error) {
@@ -185,6 +186,29 @@ export function openRun(dir: string, options: OpenRunOptions): Run {
     lock.release();
     throw error;
   }
+}
+
+/** Moves the folders of stages aside that came after the one a checkpoint to start from lies in; they will be made again. */
+function setAsideLater(dir: string, stages: string[], checkpoint: string): string[] {
+  if (stages.length === 1) return [];
+  const begin = stages.findIndex((stage) => resolve(checkpoint).startsWith(resolve(dir, stage) + sep));
+  if (begin < 0) {
+    throw new Error(
+      `Cannot start from ${checkpoint}: this run has several stages, and it lies in none of their folders. Expected a folder ${
+        join(dir, stages[stages.length - 1], "checkpoints", "step-N")
+      }.`,
+    );
+  }
+  return stages.slice(begin + 1).flatMap((stage) => {
+    const folder = join(dir, stage), aside = `${folder}.superseded-${Date.now()}`;
+    try {
+      Deno.renameSync(folder, aside);
+      return [`Moved aside, being made from what comes before: ${folder}.`];
+    } catch (error) {
+      if (error instanceof Deno.errors.NotFound) return [];
+      throw error;
+    }
+  });
 }
 
 function assemble(

@@ -103,6 +103,40 @@ Deno.test("starting from an earlier checkpoint of the run moves later ones aside
     run.close();
   }));
 
+Deno.test("starting from a checkpoint of one stage moves the stages after it aside", () =>
+  withDirectory((dir) => {
+    const stages = ["sft", "reward", "ppo"];
+    const first = openRun(dir, { config: config(), stages });
+    for (const name of stages) {
+      const stage = first.stage(name);
+      for (const step of [1, 2]) {
+        stage.log(step, { loss: step });
+        stage.checkpoint(step, files(step), {});
+      }
+      stage.finish(2);
+    }
+    first.close();
+    const from = join(dir, "reward/checkpoints/step-1");
+    const run = openRun(dir, { config: config(), stages, resumeFromCheckpoint: from });
+    assert.equal(run.stage("sft").finished(), 2);
+    assert.equal(run.stage("reward").finished(), undefined);
+    assert.equal(run.stage("reward").newest()?.step, 1);
+    assert.equal(run.stage("ppo").finished(), undefined);
+    assert.equal(run.stage("ppo").newest(), undefined);
+    assert.deepEqual(run.store.metrics().map(({ stage, step }) => `${stage} ${step}`), [
+      "reward 1",
+      "sft 1",
+      "sft 2",
+    ]);
+    assert.match(run.notes.join(), /Moved aside, being made from what comes before: .*ppo/);
+    run.close();
+    const elsewhere = { config: config(), stages, resumeFromCheckpoint: join(dir, "step-1") };
+    assert.throws(
+      () => openRun(dir, elsewhere),
+      /lies in none of their folders. Expected a folder .*ppo.checkpoints/,
+    );
+  }));
+
 Deno.test("starting from another run's checkpoint uses it until there is a later one", () =>
   withDirectory((dir) => {
     stoppedRun(join(dir, "old"), 4, [4]);

@@ -24,6 +24,7 @@ export interface TrainOptions {
 
   outputDir: string;
   resume: boolean;
+  resumeFromCheckpoint?: string;
   overwriteOutputDir: boolean;
   seed: number;
   saveSteps: number;
@@ -99,6 +100,11 @@ export const trainSchema = z.strictObject({
   ),
   outputDir: option(output, "The run directory.", path.default("runs/train")),
   resume: trainingFields.resume,
+  resumeFromCheckpoint: option(
+    output,
+    "A checkpoint folder of this run (STAGE/checkpoints/step-N) to start from; what came after it is made again.",
+    path.optional(),
+  ),
   overwriteOutputDir: trainingFields.overwriteOutputDir,
   seed: option(length, "Determines every random number of the run.", count(0).default(1)),
   saveSteps: option(
