@@ -9,6 +9,7 @@ import { sampleSchema, scoreSchema } from "../train/options/generate.ts";
 import { ppoSchema } from "../train/options/ppo.ts";
 import { pretrainSchema } from "../train/options/pretrain.ts";
 import { rewardSchema } from "../train/options/reward.ts";
+import { serveSchema } from "../train/options/serve.ts";
 import { sftSchema } from "../train/options/sft.ts";
 import { trainSchema } from "../train/options/train.ts";
 import type { CommandDefinition } from "./program.ts";
@@ -140,6 +141,17 @@ export const DESCRIPTIONS = {
     ],
     schema: replaySchema,
     argument: "run",
+  },
+  serve: {
+    name: "serve",
+    summary: "start, steer and watch runs over HTTP",
+    description:
+      "Serves the runs in a directory: an HTTP interface, described by /openapi.json, to make runs, turn their knobs, pause, stop, resume and roll them back, and to read metrics, samples and events as they come. Runs are processes of their own and go on when the server ends.",
+    examples: [
+      ["serve", "the runs in runs/, at http://127.0.0.1:8686, for this machine alone"],
+      ["serve --host 0.0.0.0 --allow_host gpu-box", "for others, too, who have the token"],
+    ],
+    schema: serveSchema,
   },
   doctor: {
     name: "doctor",

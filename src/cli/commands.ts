@@ -28,6 +28,8 @@ export async function loadCommand(name: CommandName): Promise<CommandBody> {
       return (await import("./commands/score.ts")).run;
     case "replay":
       return (await import("./commands/replay.ts")).run;
+    case "serve":
+      return (await import("./commands/serve.ts")).run;
     case "doctor":
       return (await import("./commands/doctor.ts")).run;
   }

@@ -72,10 +72,13 @@ export async function trainingSession(
     const last = new Map<string, StepEvent>();
     for await (const event of command.steps(session)) {
       progress.step(event);
+      if (!last.has(event.stage)) {
+        run.store.appendEvent(event.stage, event.step, "started", { total: event.total });
+      }
       last.set(event.stage, event);
     }
     progress.done();
-    if (interrupt.requested()) {
+    if (interrupt.requested() || run.interrupted()) {
       io.note(`Stopped. Go on with: keel ${command.name} --output_dir ${options.outputDir} --resume`);
       return INTERRUPTED;
     }

@@ -57,6 +57,8 @@ export interface Run {
   readonly notes: string[];
   /** Opens a stage; where a run is resumed, later steps than its newest checkpoint are dropped from the database. */
   stage(name: string): StageRun;
+  /** Whether a stage left before its end: someone asked for that, or it was interrupted. */
+  interrupted(): boolean;
   /** Closes the database and gives the directory free. */
   close(): void;
 }
@@ -220,6 +222,7 @@ function assemble(
   options: OpenRunOptions,
 ): Run {
   let open = true;
+  const opened: StageRun[] = [];
   return {
     dir,
     store,
@@ -229,8 +232,11 @@ function assemble(
         throw new Error(`This run has no stage "${name}". Expected ${stages.join(", ")}.`);
       }
       const only = stages.length === 1;
-      return openStage({ name, dir: only ? dir : join(dir, name), only, store, notes, ...options });
+      const stage = openStage({ name, dir: only ? dir : join(dir, name), only, store, notes, ...options });
+      opened.push(stage);
+      return stage;
     },
+    interrupted: () => opened.some((stage) => stage.interrupted()),
     close() {
       if (!open) return;
       open = false;

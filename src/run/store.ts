@@ -74,13 +74,14 @@ export interface RunStore {
 }
 
 const SCHEMA = `
+  PRAGMA busy_timeout = 5000;
   PRAGMA journal_mode = WAL;
   PRAGMA synchronous = NORMAL;
-  PRAGMA busy_timeout = 5000;
   CREATE TABLE IF NOT EXISTS metrics (
     step INTEGER NOT NULL, name TEXT NOT NULL, value REAL, stage TEXT NOT NULL, time REAL NOT NULL,
     PRIMARY KEY (stage, step, name)
   ) WITHOUT ROWID;
+  CREATE INDEX IF NOT EXISTS metrics_by_name ON metrics (stage, name, step, value);
   CREATE TABLE IF NOT EXISTS samples (
     step INTEGER NOT NULL, stage TEXT NOT NULL, prompt TEXT NOT NULL, completion TEXT NOT NULL,
     tokens INTEGER NOT NULL, rewards TEXT NOT NULL, split TEXT NOT NULL
