@@ -1,6 +1,6 @@
 /** GPT-2's form in keel's tape: the layout of the weights, a training step, and greedy decoding with a cache. */
 import { embedding as embeddingKernel, embeddingBackward } from "../kernels/embedding.ts";
-import { padded } from "../kernels/kernel.ts";
+import { padded, rowStride } from "../kernels/kernel.ts";
 import { readFloats } from "../src/gpu/buffers.ts";
 import type { Gpu } from "../src/gpu/device.ts";
 import type { Layout, Slot } from "../src/model/layout.ts";
@@ -27,7 +27,7 @@ function layoutOf(weights: Map<string, HostTensor>): Layout {
   let count = 0, parameters = 0;
   for (const [label, { shape, data }] of weights) {
     slots.set(label, { label, shape, offset: count, parts: [{ name: label, shape, row: 0 }] });
-    const size = shape.length === 2 ? shape[0] * padded(shape[1]) : padded(shape[0]);
+    const size = shape.length === 2 ? shape[0] * rowStride(shape[1]) : padded(shape[0]);
     count += Math.ceil(size / 64) * 64;
     parameters += data.length;
   }

@@ -1,11 +1,13 @@
 /** Greedy decoding of a GPT-2 with keel: one prefill, then steps whose tokens and positions stay on the GPU. */
-import { attentionDecode, cacheAppend, cacheFill } from "../kernels/attention_decode.ts";
-import { matmul } from "../kernels/matmul.ts";
+import { cacheFill } from "../kernels/cache_fill.ts";
+import type { LayerPlaces } from "../kernels/decode_layer.ts";
 import { sampleTokens } from "../kernels/sample.ts";
 import { allocate, readWords, write } from "../src/gpu/buffers.ts";
 import type { Gpu } from "../src/gpu/device.ts";
-import { slotTensor } from "../src/model/params.ts";
+import { type Params, slotTensor } from "../src/model/params.ts";
 import { attention } from "../src/tape/ops/block.ts";
+import { attendCached, type Cache, decodeLayers, decodesInOneLaunch } from "../src/tape/ops/inference.ts";
+import { linear } from "../src/tape/ops/linear.ts";
 import { gather } from "../src/tape/ops/reduce.ts";
 import { compile, type Plan, type Workspace } from "../src/tape/plan.ts";
 import { Tape, type Tensor } from "../src/tape/tape.ts";
@@ -15,10 +17,29 @@ import { DECODE, type Gpt2Config, gpt2Prompts } from "./gpt2_data.ts";
 const { rows, prompt, generated: most } = DECODE;
 const GREEDY = { temperature: 0, topK: 0, topP: 1, stopIds: [] };
 
+/** Where the weights and biases of the layers lie. */
+function layerPlaces(params: Params, layers: number): LayerPlaces[] {
+  const at = (name: string) => params.layout.slots.get(name)!.offset;
+  const places = (h: string, norm: string, matrix: string) => ({
+    attnNorm: at(`${h}.ln1.${norm}`),
+    qkv: at(`${h}.qkv.${matrix}`),
+    out: at(`${h}.o.${matrix}`),
+    mlpNorm: at(`${h}.ln2.${norm}`),
+    up: at(`${h}.fc.${matrix}`),
+    down: at(`${h}.proj.${matrix}`),
+  });
+  return Array.from({ length: layers }, (_, i) => ({
+    weights: places(`h${i}`, "g", "w"),
+    biases: places(`h${i}`, "b", "b"),
+    ...(i === 0 ? { embedding: { tokens: at("wte"), positions: at("wpe") } } : {}),
+    ...(i === layers - 1 ? { head: { norm: at("lnf.g"), normBias: at("lnf.b"), matrix: at("wte") } } : {}),
+  }));
+}
+
 /** A function that decodes DECODE.generated tokens for every prompt, [rows · generated]. */
 export function openGpt2Decoding(gpu: Gpu, config: Gpt2Config): () => Promise<Uint32Array> {
   const workspace: Workspace = { gpu };
-  const { width, heads, layers, vocab } = config, headDim = width / heads;
+  const { width, heads, layers, vocab, inner } = config, headDim = width / heads;
   const params = uploadGpt2(gpu, config);
   const capacity = prompt + most;
   const shape = { rows, capacity, heads, kvHeads: heads, headDim };
@@ -36,18 +57,13 @@ export function openGpt2Decoding(gpu: Gpu, config: Gpt2Config): () => Promise<Ui
     { length: layers },
     () => [words(rows * capacity * width), words(rows * capacity * width)],
   );
-  const cachesOf = (tape: Tape, layer: number) => {
+  const cacheOf = (tape: Tape, layer: number): Cache => {
     const [keys, values] = caches[layer].map((w, i) =>
-      tape.external(["keys", "values"][i], [rows * capacity, width], w)
+      tape.external(["keys", "values"][i], [rows * capacity * width], w)
     );
-    return { keys, values };
+    return { keys, values, capacity };
   };
-  const draw = (tape: Tape, hidden: Tensor) => {
-    const logits = tape.tensor("logits", [rows, vocab]); // [rows, vocab]
-    const head = slotTensor(tape, params, "wte");
-    tape.push(
-      matmul(tape.profile, { a: hidden, b: head, c: logits }, { trans: "nt", m: rows, n: vocab, k: width }),
-    );
+  const draw = (tape: Tape, logits: Tensor) => {
     const external = (name: keyof typeof state) => tape.external(name, [state[name].size / 4], state[name]);
     const buffers = {
       logits,
@@ -71,12 +87,13 @@ export function openGpt2Decoding(gpu: Gpu, config: Gpt2Config): () => Promise<Ui
       ids: input("ids"),
       positions: input("positions"),
       attend(layer, qkv) {
-        const buffers = { qkv, first, lengths, ...cachesOf(tape, layer) };
+        const { keys, values } = cacheOf(tape, layer);
+        const buffers = { qkv, first, lengths, keys, values };
         tape.push(cacheFill(tape.profile, buffers, { ...shape, maxLength: prompt }));
         return attention(tape, qkv, starts, ends, shape);
       },
     });
-    draw(tape, gather(tape, hidden, input("last", rows)));
+    draw(tape, linear(tape, gather(tape, hidden, input("last", rows)), slotTensor(tape, params, "wte")));
     return compile(workspace, tape);
   })();
 
@@ -84,20 +101,20 @@ export function openGpt2Decoding(gpu: Gpu, config: Gpt2Config): () => Promise<Ui
     const tape = new Tape(gpu.profile);
     const ids = tape.external("tokens", [rows], state.tokens);
     const positions = tape.external("positions", [rows], state.positions);
-    const hidden = gpt2(tape, config, params, {
-      ids,
-      positions,
-      attend(layer, qkv) {
-        const out = tape.tensor("attention", [rows, width]);
-        const buffers = { qkv, lengths: positions, ...cachesOf(tape, layer) };
-        tape.push(
-          cacheAppend(tape.profile, buffers, shape),
-          attentionDecode(tape.profile, { ...buffers, out }, { ...shape, scale: 1 / Math.sqrt(headDim) }),
-        );
-        return out;
-      },
-    });
-    draw(tape, hidden);
+    const parameters = tape.external("parameters", [params.layout.count], params.values);
+    if (decodesInOneLaunch(tape, 4 * width * width + 2 * width * inner, parameters)) {
+      const form = { norm: "layer", eps: 1e-5, activation: "gelu" } as const;
+      const size = { width, inner, vocab, heads, kvHeads: heads, headDim };
+      const newest = { ids, positions, caches: caches.map((_, i) => cacheOf(tape, i)) };
+      draw(tape, decodeLayers(tape, parameters, newest, { ...size, ...form }, layerPlaces(params, layers)));
+    } else {
+      const hidden = gpt2(tape, config, params, {
+        ids,
+        positions,
+        attend: (layer, qkv) => attendCached(tape, qkv, positions, cacheOf(tape, layer), shape),
+      });
+      draw(tape, linear(tape, hidden, slotTensor(tape, params, "wte")));
+    }
     return compile(workspace, tape);
   })();
 

@@ -6,7 +6,7 @@
  */
 import { attention } from "../kernels/attention.ts";
 import { attentionBackward } from "../kernels/attention_backward.ts";
-import { type Launch, padded } from "../kernels/kernel.ts";
+import { type Launch, padded, rowStride } from "../kernels/kernel.ts";
 import { logProbBackward, logProbForward } from "../kernels/log_prob.ts";
 import { matmul, type Trans } from "../kernels/matmul.ts";
 import { allocate, readFloats, upload } from "../src/gpu/buffers.ts";
@@ -47,6 +47,17 @@ async function ours(name: string, launches: Launch<GpuWindow>[]): Promise<Varian
   };
 }
 
+/** A row-major matrix of `columns` columns as keel stores it. */
+function asStored<T extends Float32Array<ArrayBuffer> | Float64Array<ArrayBuffer>>(
+  values: T,
+  columns: number,
+): T {
+  const rows = values.length / columns, stride = rowStride(columns);
+  const out = new (values.constructor as new (length: number) => T)(rows * stride);
+  for (let r = 0; r < rows; r++) out.set(values.subarray(r * columns, (r + 1) * columns), r * stride);
+  return out;
+}
+
 const MATMULS: [name: string, trans: Trans, m: number, n: number, k: number][] = [
   ...([512, 1024].flatMap((size) =>
     (["nn", "nt", "tn"] as const).map((
@@ -65,10 +76,14 @@ async function benchMatmul(): Promise<void> {
   for (const [name, trans, m, n, k] of chosen) {
     const a = floats(m * k), b = floats(n * k);
     const want = productReference(trans, m, n, k, a, b);
-    const buffers = { a: upload(gpu, a), b: upload(gpu, b), c: allocate(gpu, 4 * m * n) };
+    const buffers = {
+      a: upload(gpu, asStored(a, trans === "tn" ? m : k)),
+      b: upload(gpu, asStored(b, trans === "nt" ? k : n)),
+      c: allocate(gpu, 4 * m * rowStride(n)),
+    };
     const launch = matmul(gpu.profile, buffers, { trans, m, n, k });
     const variants = [await ours("keel", [launch])];
-    mustEqual(name, await readFloats(gpu, buffers.c), want);
+    mustEqual(name, await readFloats(gpu, buffers.c), asStored(want, n));
     if (gpu.profile.kind === "cpu") variants.push(await ours("loads-free ceiling", [withoutLoads(launch)]));
     for (const peer of peers) {
       const product = peer.product(trans, m, n, k, a, b);
@@ -175,7 +190,7 @@ async function benchLogProb(): Promise<void> {
     const want = logProbReference(logits, targets, tokens, vocab);
     const vector = () => allocate(gpu, 4 * tokens);
     const buffers = {
-      logits: upload(gpu, logits),
+      logits: upload(gpu, asStored(logits, vocab)),
       targets: upload(gpu, targets),
       logprob: vector(),
       entropy: vector(),
@@ -188,7 +203,7 @@ async function benchLogProb(): Promise<void> {
     mustEqual(name, await readFloats(gpu, buffers.logprob), want);
     const { targets: t, lse, entropy } = buffers;
     const gradient = {
-      logits: upload(gpu, logits),
+      logits: upload(gpu, asStored(logits, vocab)),
       targets: t,
       lse,
       entropy,

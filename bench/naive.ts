@@ -1,5 +1,5 @@
 /** The kernels one would write first, for comparison: one invocation per query or row, local arrays, several passes. */
-import { cachedKernel, type Launch, padded } from "../kernels/kernel.ts";
+import { cachedKernel, type Launch, padded, rowStride } from "../kernels/kernel.ts";
 import type { AttentionShape } from "../kernels/attention.ts";
 
 /** Causal attention with one thread per query; reads and writes what `attention` does. */
@@ -69,7 +69,7 @@ export function naiveLogProb<B>(
   return {
     kernel,
     buffers,
-    uniforms: { rows, vocab, ld: padded(vocab) },
+    uniforms: { rows, vocab, ld: rowStride(vocab) },
     grid: [Math.ceil(rows / 64), 1, 1],
   };
 }

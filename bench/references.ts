@@ -20,7 +20,7 @@ export function productReference(
   k: number,
   a: Float32Array,
   b: Float32Array,
-): Float64Array {
+): Float64Array<ArrayBuffer> {
   const c = new Float64Array(m * n);
   for (let i = 0; i < m; i++) {
     for (let x = 0; x < k; x++) {

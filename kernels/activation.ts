@@ -8,7 +8,15 @@
  *
  * @module
  */
-import { cachedKernel, type Launch, LINEAR_GROUP, linearGrid, padded, type Profile } from "./kernel.ts";
+import {
+  cachedKernel,
+  type Launch,
+  LINEAR_GROUP,
+  linearGrid,
+  padded,
+  type Profile,
+  rowStride,
+} from "./kernel.ts";
 
 const WORKGROUP = 64;
 
@@ -16,10 +24,23 @@ const WORKGROUP = 64;
 export type Activation = "swiglu" | "gelu";
 
 // ½(1 + tanh z) = σ(2z): one exponential instead of a tanh, whose argument is clamped where the result is 0 or 1 anyway.
-const GELU = `fn share(x: vec4f) -> vec4f {
+const SHARE = `fn share(x: vec4f) -> vec4f {
   let twice = 1.5957691216057308 * (x + 0.044715 * x * x * x);
   return 1.0 / (1.0 + exp(clamp(-twice, vec4f(-60.0), vec4f(60.0))));
 }`;
+
+/** WGSL of the functions `gelu(x)` and `swiglu(gate, up)` on vec4s. */
+export const ACTIVATION_CODE: Record<Activation, string> = {
+  gelu: `${SHARE}
+fn gelu(x: vec4f) -> vec4f { return x * share(x); }`,
+  swiglu: "fn swiglu(gate: vec4f, up: vec4f) -> vec4f { return gate / (1.0 + exp(-gate)) * up; }",
+};
+
+/** Where vec4 number i of the result lies, in x (`at`, the gate for swiglu) and in y (`to`). */
+const PLACE = `let row = i / u.quads;
+  let quad = i % u.quads;
+  let at = row * u.ldx + quad;
+  let to = row * u.ldy + quad;`;
 
 /** y = activation(x): x [rows, 2·padded(cols)] for swiglu, [rows, cols] for gelu; y [rows, cols]. */
 export function activation<B>(
@@ -31,22 +52,16 @@ export function activation<B>(
   const kernel = cachedKernel(kind, () => ({
     storage: { x: "vec4f", y: "vec4f" },
     writes: ["y"],
-    uniforms: { count: "u32", quads: "u32" },
+    uniforms: { count: "u32", quads: "u32", ldx: "u32", ldy: "u32" },
     workgroup: WORKGROUP,
-    module: kind === "gelu" ? GELU : "",
+    module: ACTIVATION_CODE[kind],
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
   if (i >= u.count) { return; }
-  ${
-      kind === "gelu"
-        ? `let v = x[i];
-  y[i] = v * share(v);`
-        : `let at = i + i / u.quads * u.quads;
-  let gate = x[at];
-  y[i] = gate / (1.0 + exp(-gate)) * x[at + u.quads];`
-    }`,
+  ${PLACE}
+  y[to] = ${kind === "gelu" ? "gelu(x[at])" : "swiglu(x[at], x[at + u.quads])"};`,
   }));
-  return launch(kernel, buffers, rows, cols);
+  return launch(kernel, kind, buffers, rows, cols);
 }
 
 /** dx = dL/dx from x and dy. */
@@ -59,36 +74,43 @@ export function activationBackward<B>(
   const kernel = cachedKernel(`${kind}_backward`, () => ({
     storage: { x: "vec4f", dy: "vec4f", dx: "vec4f" },
     writes: ["dx"],
-    uniforms: { count: "u32", quads: "u32" },
+    uniforms: { count: "u32", quads: "u32", ldx: "u32", ldy: "u32" },
     workgroup: WORKGROUP,
-    module: kind === "gelu" ? GELU : "",
+    module: kind === "gelu" ? SHARE : "",
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
   if (i >= u.count) { return; }
+  ${PLACE}
   ${
       kind === "gelu"
-        ? `let v = x[i];
+        ? `let v = x[at];
   let s = share(v);
   let slope = 1.5957691216057308 * (1.0 + 0.134145 * v * v);
-  dx[i] = dy[i] * (s + v * s * (1.0 - s) * slope);`
-        : `let at = i + i / u.quads * u.quads;
-  let gate = x[at];
+  dx[at] = dy[to] * (s + v * s * (1.0 - s) * slope);`
+        : `let gate = x[at];
   let up = x[at + u.quads];
   let s = 1.0 / (1.0 + exp(-gate));
-  let d = dy[i];
+  let d = dy[to];
   dx[at] = d * up * s * (1.0 + gate * (1.0 - s));
   dx[at + u.quads] = d * gate * s;`
     }`,
   }));
-  return launch(kernel, buffers, rows, cols);
+  return launch(kernel, kind, buffers, rows, cols);
 }
 
 function launch<B>(
   kernel: Launch<B>["kernel"],
+  kind: Activation,
   buffers: Record<string, B>,
   rows: number,
   cols: number,
 ): Launch<B> {
-  const quads = padded(cols) / 4, count = rows * quads;
-  return { kernel, buffers, uniforms: { count, quads }, grid: linearGrid(Math.ceil(count / WORKGROUP)) };
+  const width = padded(cols), quads = width / 4, count = rows * quads;
+  const ldx = rowStride(kind === "swiglu" ? 2 * width : cols) / 4, ldy = rowStride(cols) / 4;
+  return {
+    kernel,
+    buffers,
+    uniforms: { count, quads, ldx, ldy },
+    grid: linearGrid(Math.ceil(count / WORKGROUP)),
+  };
 }

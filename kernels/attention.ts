@@ -96,7 +96,7 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
   let row${i} = min(query${i}, last);
   let start${i} = starts[row${i}];
   let span${i} = query${i} - start${i};
-  ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, ` * (u.scale * ${LOG2E})`)}
+  ${loadScalars(`q${i}_`, `qkv[row${i} * u.ld + qColumn + i] * (u.scale * ${LOG2E})`, headDim)}
   ${repeat(headDim, (d) => `var o${i}_${d} = 0.0;`, " ")}
   var max${i} = ${START}; var sum${i} = 0.0;`
       )
@@ -134,7 +134,7 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
       each((i) =>
         `if (query${i} < u.tokens) {
     let scale = 1.0 / sum${i};
-    let at = query${i} * u.heads * ${quads}u + qColumn;
+    let at = query${i} * u.ldo + qColumn;
     ${storeScalars(`o${i}_`, "out", "at", headDim, "scale * ")}
     lse[head * u.tokens + query${i}] = ${LN2} * (max${i} + log2(sum${i}));
   }`
@@ -165,7 +165,7 @@ export function onlineSoftmax(
 }
 
 /** Statements that add the weighted values to the sum `into`, after {@linkcode onlineSoftmax}. */
-export function addWeighted(into: string, id: string, keys: number, value: (j: number) => string): string {
+function addWeighted(into: string, id: string, keys: number, value: (j: number) => string): string {
   return `${into} = ${into} * keep${id}; ` +
     repeat(keys, (j) => `${into} = fma(w${id}_${j}, ${value(j)}, ${into});`, " ");
 }
@@ -229,7 +229,7 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
   }
   if (query < u.tokens) {
     let scale = 1.0 / sum0;
-    let at = query * u.heads * ${quads}u + qColumn;
+    let at = query * u.ldo + qColumn;
     ${repeat(quads, (q) => `out[at + ${q}u] = o${q} * scale;`, "\n    ")}
     lse[head * u.tokens + query] = ${LN2} * (max0 + log2(sum0));
   }`,

@@ -95,10 +95,10 @@ export function dqCpu(lanes: number, headDim: number): Text {
   let row${i} = min(query${i}, last);
   let start${i} = starts[row${i}];
   let span${i} = query${i} - start${i};
-  let at${i} = row${i} * u.heads * ${quads}u + qColumn;
+  let at${i} = row${i} * u.ldo + qColumn;
   let lse${i} = lse[head * u.tokens + row${i}] * ${LOG2E};
-  ${loadScalars(`q${i}_`, "qkv", `row${i} * u.ld + qColumn`, headDim, ` * (u.scale * ${LOG2E})`)}
-  ${loadScalars(`g${i}_`, "dout", `at${i}`, headDim)}
+  ${loadScalars(`q${i}_`, `qkv[row${i} * u.ld + qColumn + i] * (u.scale * ${LOG2E})`, headDim)}
+  ${loadScalars(`g${i}_`, `dout[at${i} + i]`, headDim)}
   var product${i} = vec4f();
   for (var i = 0u; i < u.quads; i++) { product${i} = fma(g${i}_row[i], out[at${i} + i], product${i}); }
   let delta${i} = product${i}.x + product${i}.y + product${i}.z + product${i}.w;
@@ -168,8 +168,8 @@ export function dkvCpu(lanes: number, headDim: number): Text {
         `let key${i} = origin + ${i * lanes}u + lane;
   let row${i} = min(key${i}, last);
   let span${i} = ends[row${i}] - key${i};
-  ${loadScalars(`k${i}_`, "qkv", `row${i} * u.ld + kColumn`, headDim, ` * (u.scale * ${LOG2E})`)}
-  ${loadScalars(`v${i}_`, "qkv", `row${i} * u.ld + vColumn`, headDim)}
+  ${loadScalars(`k${i}_`, `qkv[row${i} * u.ld + kColumn + i] * (u.scale * ${LOG2E})`, headDim)}
+  ${loadScalars(`v${i}_`, `qkv[row${i} * u.ld + vColumn + i]`, headDim)}
   ${repeat(headDim, (d) => `var dk${i}_${d} = 0.0; var dv${i}_${d} = 0.0;`, " ")}`
       )
     }
@@ -179,7 +179,7 @@ export function dkvCpu(lanes: number, headDim: number): Text {
     let column = head * ${quads}u;
     for (var query = origin; query < end; query += ${step}u) {
       ${shared.place("qAt", "query", "last", "u.ld")}
-      ${shared.place("gAt", "query", "last", `u.heads * ${quads}u`)}
+      ${shared.place("gAt", "query", "last", "u.ldo")}
       ${shared.load("q", "qkv", "qAt", "column")}
       ${shared.load("g", "dout", "gAt", "column")}
       let scalars = head * u.tokens + min(query + lane % ${step}u, last);

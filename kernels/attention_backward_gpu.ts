@@ -41,7 +41,7 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
   let row = min(query, last);
   let start = starts[row];
   let span = query - start;
-  let at = row * u.heads * ${quads}u + head * ${quads}u;
+  let at = row * u.ldo + head * ${quads}u;
   let lseOfRow = lse[head * u.tokens + row] * ${LOG2E};
   ${headColumns(quads)}
   var product = vec4f();
@@ -113,7 +113,7 @@ var<workgroup> tileDelta: array<f32, ${tile}>;`,
     for (var query0 = origin; query0 < end; query0 += ${tile}u) {
       workgroupBarrier();
       ${stageRows("tileQ", tile, quads, "qkv", "query0", "last", "u.ld", "column")}
-      ${stageRows("tileG", tile, quads, "dout", "query0", "last", `u.heads * ${quads}u`, "column")}
+      ${stageRows("tileG", tile, quads, "dout", "query0", "last", "u.ldo", "column")}
       if (lane < ${tile}u) {
         let scalar = head * u.tokens + min(query0 + lane, last);
         tileLse[lane] = lse[scalar] * ${LOG2E};

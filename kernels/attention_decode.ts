@@ -2,15 +2,15 @@
  * Attention while sampling: one new token per row against a cache of keys and values.
  *
  * The caches `keys` and `values` are [rows, capacity, kvHeads·ds] with ds = headDim rounded up to 4; slot s of a row holds
- * its token s. `lengths` [rows] u32 counts the tokens before the new one, whose slot is therefore lengths[row]. Slots at or
- * past `capacity` are never read or written. The fused qkv is laid out as in `attention.ts`.
+ * its token s, keys rotated. `positions` [rows] u32 holds the new token's position, which is its slot and the number of tokens
+ * before it. Slots at or past `capacity` are never read or written. The fused qkv is laid out as in `attention.ts`.
  *
  * On the cpu profile a query walks over its keys in the same groups and with the same arithmetic as the packed forward
  * kernel, so a sampled token has the very bits it will have when it is trained on.
  *
  * @module
  */
-import { addWeighted, attentionTile, onlineSoftmax } from "./attention.ts";
+import { attentionTile, onlineSoftmax } from "./attention.ts";
 import {
   COMPONENT,
   GPU_THREADS,
@@ -18,6 +18,7 @@ import {
   LOG2E,
   MASKED,
   quadsOf,
+  queryHeads,
   START,
   storeScalars,
 } from "./attention_text.ts";
@@ -29,7 +30,9 @@ import {
   linearGrid,
   type Profile,
   repeat,
+  rowStride,
 } from "./kernel.ts";
+import { turnedQuad } from "./rope.ts";
 
 /** Size of a cache and of the heads. */
 export interface DecodeShape {
@@ -41,113 +44,90 @@ export interface DecodeShape {
   headDim: number;
 }
 
-const WORKGROUP = 64;
-
-/** keys, values [row, lengths[row]] = k, v of the row's new token; qkv is [rows, (heads + 2·kvHeads)·ds]. */
-export function cacheAppend<B>(
-  _profile: Profile,
-  buffers: { qkv: B; lengths: B; keys: B; values: B },
-  { rows, capacity, heads, kvHeads, headDim }: DecodeShape,
-): Launch<B> {
-  const kernel = cachedKernel("cache_append", () => ({
-    storage: { qkv: "vec4f", lengths: "u32", keys: "vec4f", values: "vec4f" },
-    writes: ["keys", "values"],
-    uniforms: { count: "u32", capacity: "u32", q: "u32", kv: "u32" },
-    workgroup: WORKGROUP,
-    body: `
-  let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
-  if (i >= u.count) { return; }
-  let row = i / u.kv;
-  let column = i % u.kv;
-  let slot = lengths[row];
-  if (slot >= u.capacity) { return; }
-  let source = row * (u.q + 2u * u.kv) + u.q + column;
-  let place = (row * u.capacity + slot) * u.kv + column;
-  keys[place] = qkv[source];
-  values[place] = qkv[source + u.kv];`,
-  }));
-  const quads = quadsOf(headDim), kv = kvHeads * quads, count = rows * kv;
-  return {
-    kernel,
-    buffers,
-    uniforms: { count, capacity, q: heads * quads, kv },
-    grid: linearGrid(Math.ceil(count / WORKGROUP)),
-  };
-}
+/** vec4s from one row of a fused qkv to the next. */
+export const qkvStride = (heads: number, kvHeads: number, quads: number) =>
+  rowStride(4 * (heads + 2 * kvHeads) * quads) / 4;
 
 /**
- * keys, values [row, s] = k, v of token first[row] + s of a packed prefill, for s < lengths[row]; `first` and `lengths` are
- * [rows] u32, no length exceeds `maxLength`.
+ * out [rows, heads·ds] = attention of each row's new token over its cache and itself; its key and value enter the cache.
+ *
+ * With the tables `cos` and `sin` [positions, headDim/2] the query and the new key are rotated first, with the bits of
+ * `rope.ts`; qkv itself is not changed.
  */
-export function cacheFill<B>(
-  _profile: Profile,
-  buffers: { qkv: B; first: B; lengths: B; keys: B; values: B },
-  { rows, maxLength, capacity, heads, kvHeads, headDim }: DecodeShape & { maxLength: number },
-): Launch<B> {
-  const kernel = cachedKernel("cache_fill", () => ({
-    storage: { qkv: "vec4f", first: "u32", lengths: "u32", keys: "vec4f", values: "vec4f" },
-    writes: ["keys", "values"],
-    uniforms: { count: "u32", slots: "u32", capacity: "u32", q: "u32", kv: "u32" },
-    workgroup: WORKGROUP,
-    body: `
-  let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
-  if (i >= u.count) { return; }
-  let column = i % u.kv;
-  let slot = i / u.kv % u.slots;
-  let row = i / u.kv / u.slots;
-  if (slot >= lengths[row]) { return; }
-  let source = (first[row] + slot) * (u.q + 2u * u.kv) + u.q + column;
-  let place = (row * u.capacity + slot) * u.kv + column;
-  keys[place] = qkv[source];
-  values[place] = qkv[source + u.kv];`,
-  }));
-  const slots = Math.min(maxLength, capacity);
-  const quads = quadsOf(headDim), kv = kvHeads * quads, count = rows * slots * kv;
-  return {
-    kernel,
-    buffers,
-    uniforms: { count, slots, capacity, q: heads * quads, kv },
-    grid: linearGrid(Math.ceil(count / WORKGROUP)),
-  };
-}
-
-/** out [rows, heads·ds] = attention of each row's new token over the slots 0 … lengths[row] of its cache. */
 export function attentionDecode<B>(
   profile: Profile,
-  buffers: { qkv: B; lengths: B; keys: B; values: B; out: B },
+  buffers: { qkv: B; positions: B; keys: B; values: B; out: B; cos?: B; sin?: B },
   { rows, capacity, heads, kvHeads, headDim, scale }: DecodeShape & { scale: number },
 ): Launch<B> {
   const cpu = profile.kind === "cpu", { lanes } = profile;
+  const rotary = buffers.cos !== undefined;
   const together = headsTogether(heads, kvHeads, headDim);
-  const name = cpu ? `cpu${lanes}_${headDim}_${together}` : `gpu_${headDim}`;
-  const kernel = cachedKernel(`attention_decode_${name}`, () => ({
-    storage: { qkv: "vec4f", lengths: "u32", keys: "vec4f", values: "vec4f", out: "vec4f" },
-    writes: ["out"],
-    uniforms: { rows: "u32", capacity: "u32", heads: "u32", kvHeads: "u32", quads: "u32", scale: "f32" },
-    ...(cpu ? decodeCpu(lanes, headDim, together) : decodeGpu(headDim)),
-  }));
+  const turned = turnedQuad("qkv", headDim, rotary);
+  const name = `${cpu ? `cpu${lanes}_${headDim}_${together}` : `gpu_${headDim}`}${rotary ? "_rotary" : ""}`;
+  const kernel = cachedKernel(`attention_decode_${name}`, () => {
+    const text = cpu ? decodeCpu(lanes, headDim, together) : decodeGpu(headDim);
+    return {
+      storage: {
+        qkv: "vec4f",
+        positions: "u32",
+        keys: "vec4f",
+        values: "vec4f",
+        out: "vec4f",
+        ...turned.storage,
+      },
+      writes: ["keys", "values", "out"],
+      uniforms: {
+        rows: "u32",
+        capacity: "u32",
+        heads: "u32",
+        kvHeads: "u32",
+        quads: "u32",
+        keys: "u32",
+        ld: "u32",
+        ldo: "u32",
+        scale: "f32",
+      },
+      ...text,
+      module: `${turned.code}\n${text.module ?? ""}`,
+    };
+  });
+  const quads = quadsOf(headDim);
   return {
     kernel,
-    buffers,
-    uniforms: { rows, capacity, heads, kvHeads, quads: quadsOf(headDim), scale },
-    grid: linearGrid(cpu ? Math.ceil(rows * heads / together / lanes) : rows * heads),
+    buffers: buffers as unknown as Record<string, B>,
+    uniforms: {
+      rows,
+      capacity,
+      heads,
+      kvHeads,
+      quads,
+      keys: attentionTile(headDim).keys,
+      ld: qkvStride(heads, kvHeads, quads),
+      ldo: rowStride(4 * heads * quads) / 4,
+      scale,
+    },
+    grid: linearGrid(cpu ? Math.ceil(rows * kvHeads / lanes) : rows * heads),
   };
 }
 
 type Text = Pick<KernelSpec, "workgroup" | "module" | "body">;
 
-/** Names that both profiles use, from `query`, the index of a row and head. */
-const positions = (quads: number) =>
-  `let row = query / u.heads;
-  let head = query % u.heads;
-  let kvHead = head * u.kvHeads / u.heads;
+/**
+ * Names from `row` and `kvHead`: where the row's cache begins and, in a matrix whose rows begin at `base`, the new token's q, k
+ * and v.
+ */
+const places = (quads: number, base: string) =>
+  `let position = positions[row];
+  let last = min(position, u.capacity - 1u);
   let ld = u.kvHeads * ${quads}u;
-  let source = row * (u.heads + 2u * u.kvHeads) * ${quads}u + head * ${quads}u;
   let cache = row * u.capacity * ld + kvHead * ${quads}u;
-  let last = min(lengths[row], u.capacity - 1u);`;
+  let qAt = ${base} + row * u.ld;
+  let kAt = qAt + (u.heads + kvHead) * ${quads}u;
+  let vAt = kAt + ld;
+  ${queryHeads}`;
 
-/** Query heads that one lane of the cpu profile takes: as many as share a key head, while they fit the registers' spill. */
-function headsTogether(heads: number, kvHeads: number, headDim: number): number {
+/** Query heads that one lane of the cpu profile takes at once: they share a key head and fit the registers' spill. */
+export function headsTogether(heads: number, kvHeads: number, headDim: number): number {
   const sharing = heads / kvHeads;
   for (let count = Number.isInteger(sharing) ? sharing : 1; count > 1; count--) {
     if (sharing % count === 0 && count * headDim <= 192) return count;
@@ -155,77 +135,117 @@ function headsTogether(heads: number, kvHeads: number, headDim: number): number 
   return 1;
 }
 
-/**
- * A lane per row and `together` neighbouring heads that share a key head: every key and value is loaded by one lane only,
- * which leaves nothing to share between lanes.
- */
+/** A lane per row and key head. */
 function decodeCpu(lanes: number, headDim: number, together: number): Text {
-  const quads = quadsOf(headDim);
-  const { keys } = attentionTile(headDim);
-  const each = (text: (h: number) => string, separator = "\n  ") => repeat(together, text, separator);
-  const components = (q: number) => Math.min(4, headDim - 4 * q);
-  const addScore = (j: number, quad: string, count: number, q: (h: number, c: number) => string) =>
-    `{ let k = keys[at${j} + ${quad}]; ${
-      repeat(count, (c) =>
-        each((h) =>
-          `s${h}_${j} = fma(${q(h, c)}, k.${COMPONENT[c]}, s${h}_${j});`, " "), " ")
-    } }`;
-  // Large heads go through the key in a loop, or they compile for seconds; padding columns are zero and may take part.
-  const scores = quads <= 16
-    ? repeat(
-      quads,
-      (q) => repeat(keys, (j) => addScore(j, `${q}u`, components(q), (h, c) => `q${h}_${4 * q + c}`)),
-      "\n    ",
-    )
-    : `for (var i = 0u; i < u.quads; i++) {
-      ${each((h) => `let q${h} = q${h}_row[i];`)}
-      ${repeat(keys, (j) => addScore(j, "i", 4, (h, c) => `q${h}.${COMPONENT[c]}`), "\n      ")}
-    }`;
   return {
     workgroup: lanes,
     body: `
-  let query = (${LINEAR_GROUP} * ${lanes}u + lane) * ${together}u;
-  if (query >= u.rows * u.heads) { return; }
-  ${positions(quads)}
-  ${
-      each((h) =>
-        `${loadScalars(`q${h}_`, "qkv", `source + ${h * quads}u`, headDim, ` * (u.scale * ${LOG2E})`)}
-  ${repeat(headDim, (d) => `var o${h}_${d} = 0.0;`, " ")}
-  var max${h} = ${START}; var sum${h} = 0.0;`
-      )
-    }
-  for (var key = 0u; key <= last; key += ${keys}u) {
-    ${repeat(keys, (j) => `let at${j} = cache + min(key + ${j}u, last) * ld;`, "\n    ")}
-    ${each((h) => repeat(keys, (j) => `var s${h}_${j} = 0.0;`, " "))}
-    ${scores}
-    ${each((h) => onlineSoftmax(`${h}`, keys, (j) => `s${h}_${j}`, (j) => `key + ${j}u <= last`))}
-    ${
-      repeat(quads, (q) =>
-        `{ ${repeat(keys, (j) => `let v${j} = values[at${j} + ${q}u];`, " ")} ${
-          repeat(
-            components(q),
-            (c) =>
-              each(
-                (h) => addWeighted(`o${h}_${4 * q + c}`, `${h}`, keys, (j) => `v${j}.${COMPONENT[c]}`),
-                " ",
-              ),
-            " ",
-          )
-        } }`, "\n    ")
+  let pair = ${LINEAR_GROUP} * ${lanes}u + lane;
+  if (pair >= u.rows * u.kvHeads) { return; }
+  let row = pair / u.kvHeads;
+  let kvHead = pair % u.kvHeads;
+  ${attendPair(headDim, together, { matrix: "qkv", base: "0u" }, { matrix: "out", base: "0u" })}`,
+  };
+}
+
+/** A binding, and the vec4 in it where a matrix begins. */
+export interface Place {
+  matrix: string;
+  base: string;
+}
+
+/**
+ * Statements of the cpu profile that attend for one `row` and `kvHead`: the query heads that share it, `together` at once. No
+ * other lane reads or writes their part of the cache, so the lane finds there the key that it has just put in, and there is
+ * nothing to share.
+ *
+ * The keys of a step are taken one by one in a loop, which keeps the text in the instruction cache: a load is 2 KiB of it.
+ */
+export function attendPair(headDim: number, together: number, qkv: Place, out: Place): string {
+  const quads = quadsOf(headDim);
+  const { keys } = attentionTile(headDim);
+  const each = (text: (h: number) => string, separator = "\n    ") => repeat(together, text, separator);
+  const components = (q: number) => Math.min(4, headDim - 4 * q);
+  const addScore = (quad: string, count: number, q: (h: number, c: number) => string) =>
+    `{ let k = keys[at + ${quad}]; ${
+      repeat(count, (c) => each((h) => `s${h} = fma(${q(h, c)}, k.${COMPONENT[c]}, s${h});`, " "), " ")
+    } }`;
+  // Large heads go through the key in a loop, or they compile for seconds; padding columns are zero and may take part.
+  const scores = quads <= 16
+    ? repeat(quads, (q) => addScore(`${q}u`, components(q), (h, c) => `q${h}_${4 * q + c}`), "\n        ")
+    : `for (var i = 0u; i < u.quads; i++) {
+          ${each((h) => `let q${h} = q${h}_row[i];`)}
+          ${addScore("i", 4, (h, c) => `q${h}.${COMPONENT[c]}`)}
+        }`;
+  const values = repeat(
+    quads,
+    (q) =>
+      `{ let v = values[at + ${q}u]; ${
+        repeat(components(q), (c) =>
+          each((h) =>
+            `o${h}_${4 * q + c} = fma(w${h}, v.${COMPONENT[c]}, o${h}_${4 * q + c});`, " "), " ")
+      } }`,
+    "\n        ",
+  );
+  // A queue of one score (or weight) per key of the step, in scalars.
+  const next = (name: string, last: string) =>
+    repeat(keys, (j) => `${name}_${j} = ${j + 1 < keys ? `${name}_${j + 1}` : last};`, " ");
+  const over = keys > 1 ? "for (var j = 0u; j < u.keys; j++)" : "";
+  const query = (h: number) => `turned(qAt + (head + ${h}u) * ${quads}u, i, position)`;
+  return `${places(quads, qkv.base)}
+  if (position < u.capacity) {
+    for (var i = 0u; i < u.quads; i++) {
+      keys[cache + position * ld + i] = turned(kAt, i, position);
+      values[cache + position * ld + i] = ${qkv.matrix}[vAt + i];
     }
   }
-  ${
-      each((h) =>
-        `let scale${h} = 1.0 / sum${h};
-  ${storeScalars(`o${h}_`, "out", `(query + ${h}u) * ${quads}u`, headDim, `scale${h} * `)}`
-      )
-    }`,
-  };
+  for (var head = firstHead; head < endHead; head += ${together}u) {
+    ${
+    each((h) =>
+      `${loadScalars(`q${h}_`, `${query(h)} * (u.scale * ${LOG2E})`, headDim)}
+    ${repeat(headDim, (d) => `var o${h}_${d} = 0.0;`, " ")}
+    var max${h} = ${START}; var sum${h} = 0.0;`
+    )
+  }
+    for (var key = 0u; key <= last; key += ${keys}u) {
+      ${each((h) => repeat(keys, (j) => `var s${h}_${j} = 0.0;`, " "))}
+      ${over} {
+        let at = cache + min(key + ${keys > 1 ? "j" : "0u"}, last) * ld;
+        ${each((h) => `var s${h} = 0.0;`)}
+        ${scores}
+        ${each((h) => next(`s${h}`, `s${h}`))}
+      }
+      ${each((h) => onlineSoftmax(`${h}`, keys, (j) => `s${h}_${j}`, (j) => `key + ${j}u <= last`))}
+      ${each((h) => repeat(headDim, (d) => `o${h}_${d} = o${h}_${d} * keep${h};`, " "))}
+      ${each((h) => repeat(keys, (j) => `var p${h}_${j} = w${h}_${j};`, " "))}
+      ${over} {
+        let at = cache + min(key + ${keys > 1 ? "j" : "0u"}, last) * ld;
+        ${each((h) => `let w${h} = p${h}_0;`)}
+        ${values}
+        ${each((h) => next(`p${h}`, `0.0`))}
+      }
+    }
+    ${
+    each((h) =>
+      `let scale${h} = 1.0 / sum${h};
+    ${
+        storeScalars(
+          `o${h}_`,
+          out.matrix,
+          `${out.base} + row * u.ldo + (head + ${h}u) * ${quads}u`,
+          headDim,
+          `scale${h} * `,
+        )
+      }`
+    )
+  }
+  }`;
 }
 
 /**
  * A workgroup per row and head: 64 keys at a time, a thread scores one key; then the threads share the values, thread t adding
- * up vec4 t % quads of every ⌊64 / quads⌋-th key, and the parts are added at the end in order.
+ * up vec4 t % quads of every ⌊64 / quads⌋-th key, and the parts are added at the end in order. The new key and value are in
+ * workgroup memory: one of the heads that share them is writing them into the cache, where nobody reads them yet.
  */
 function decodeGpu(headDim: number): Text {
   const quads = quadsOf(headDim);
@@ -233,12 +253,29 @@ function decodeGpu(headDim: number): Text {
   return {
     workgroup: GPU_THREADS,
     module: `var<workgroup> lastKey: u32;
+var<workgroup> q: array<vec4f, ${quads}>;
+var<workgroup> newKey: array<vec4f, ${quads}>;
+var<workgroup> newValue: array<vec4f, ${quads}>;
 var<workgroup> scores: array<f32, ${GPU_THREADS}>;
 var<workgroup> parts: array<vec4f, ${slices * quads}>;`,
     body: `
   let query = ${LINEAR_GROUP};
   if (query >= u.rows * u.heads) { return; }
-  ${positions(quads)}
+  let row = query / u.heads;
+  let head = query % u.heads;
+  let kvHead = head * u.kvHeads / u.heads;
+  ${places(quads, "0u")}
+  if (lane < ${quads}u) {
+    let key = turned(kAt, lane, position);
+    let value = qkv[vAt + lane];
+    q[lane] = turned(qAt + head * ${quads}u, lane, position) * (u.scale * ${LOG2E});
+    newKey[lane] = key;
+    newValue[lane] = value;
+    if (head == firstHead && position < u.capacity) {
+      keys[cache + position * ld + lane] = key;
+      values[cache + position * ld + lane] = value;
+    }
+  }
   if (lane == 0u) { lastKey = last; }
   let end = workgroupUniformLoad(&lastKey);
   let slice = lane / ${quads}u;
@@ -247,10 +284,10 @@ var<workgroup> parts: array<vec4f, ${slices * quads}>;`,
   for (var key0 = 0u; key0 <= end; key0 += ${GPU_THREADS}u) {
     let key = key0 + lane;
     var t = vec4f();
-    let place = cache + min(key, last) * ld;
-    ${
-      repeat(quads, (q) =>
-        `t = fma(qkv[source + ${q}u] * (u.scale * ${LOG2E}), keys[place + ${q}u], t);`, "\n    ")
+    if (key < min(position, u.capacity)) {
+      for (var i = 0u; i < ${quads}u; i++) { t = fma(q[i], keys[cache + key * ld + i], t); }
+    } else {
+      for (var i = 0u; i < ${quads}u; i++) { t = fma(q[i], newKey[i], t); }
     }
     let score = select(${MASKED}, t.x + t.y + t.z + t.w, key <= last);
     workgroupBarrier();
@@ -268,7 +305,9 @@ var<workgroup> parts: array<vec4f, ${slices * quads}>;`,
     o *= keep;
     if (slice < ${slices}u) {
       for (var i = slice; i < min(${GPU_THREADS}u, last - key0 + 1u); i += ${slices}u) {
-        o = fma(vec4f(scores[i]), values[cache + (key0 + i) * ld + quad], o);
+        var value = newValue[quad];
+        if (key0 + i < position) { value = values[cache + (key0 + i) * ld + quad]; }
+        o = fma(vec4f(scores[i]), value, o);
       }
     }
   }
@@ -277,7 +316,7 @@ var<workgroup> parts: array<vec4f, ${slices * quads}>;`,
   if (lane < ${quads}u) {
     var all = parts[lane];
     for (var i = 1u; i < ${slices}u; i++) { all += parts[i * ${quads}u + lane]; }
-    out[query * ${quads}u + lane] = all / sum;
+    out[row * u.ldo + head * ${quads}u + lane] = all / sum;
   }`,
   };
 }

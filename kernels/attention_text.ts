@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { padded, repeat } from "./kernel.ts";
+import { padded, repeat, rowStride } from "./kernel.ts";
 
 /** Size of an attention over packed tokens. */
 export interface AttentionShape {
@@ -21,12 +21,13 @@ export interface AttentionShape {
   scale: number;
 }
 
-/** Uniforms of every attention kernel over packed tokens. `ld` is in vec4s; `quads` are the vec4s per head. */
+/** Uniforms of every attention kernel over packed tokens: rows of qkv are `ld` vec4s apart, of out `ldo`; a head has `quads`. */
 export const attentionUniforms: Record<string, "u32" | "f32"> = {
   tokens: "u32",
   heads: "u32",
   kvHeads: "u32",
   ld: "u32",
+  ldo: "u32",
   quads: "u32",
   scale: "f32",
 };
@@ -34,7 +35,8 @@ export const attentionUniforms: Record<string, "u32" | "f32"> = {
 /** Values of {@linkcode attentionUniforms}. */
 export function attentionUniformValues({ tokens, heads, kvHeads, headDim, scale }: AttentionShape) {
   const quads = quadsOf(headDim);
-  return { tokens, heads, kvHeads, ld: (heads + 2 * kvHeads) * quads, quads, scale };
+  const ld = rowStride(4 * (heads + 2 * kvHeads) * quads) / 4, ldo = rowStride(4 * heads * quads) / 4;
+  return { tokens, heads, kvHeads, ld, ldo, quads, scale };
 }
 
 /** vec4s per head. */
@@ -99,20 +101,14 @@ export function sharedRows(lanes: number, count: number, quads: number) {
 }
 
 /**
- * Statements that hold a row's vector in scalars `name`0, `name`1, …; `suffix` is applied to each vec4. The loads are a loop
- * over an indexed array, because written out (or unrolled, which a bound in a uniform prevents) they take longer to compile
+ * Statements that hold a vector in scalars `name`0, `name`1, …; `quad` is an expression of its vec4 number `i`. The loads are a
+ * loop over an indexed array, because written out (or unrolled, which a bound in a uniform prevents) they take longer to compile
  * than the rest of the kernel.
  */
-export function loadScalars(
-  name: string,
-  matrix: string,
-  index: string,
-  headDim: number,
-  suffix = "",
-): string {
+export function loadScalars(name: string, quad: string, headDim: number): string {
   const quads = quadsOf(headDim);
   return `var ${name}row: array<vec4f, ${quads}>;
-  for (var i = 0u; i < u.quads; i++) { ${name}row[i] = ${matrix}[${index} + i]${suffix}; }
+  for (var i = 0u; i < u.quads; i++) { ${name}row[i] = ${quad}; }
   ${repeat(headDim, (d) => `let ${name}${d} = ${name}row[${d >> 2}].${COMPONENT[d & 3]};`, " ")}`;
 }
 

@@ -11,7 +11,7 @@
  *
  * @module
  */
-import { cachedKernel, type Launch, padded, type Profile } from "./kernel.ts";
+import { cachedKernel, type Launch, padded, type Profile, rowStride } from "./kernel.ts";
 
 /** What is summed; see the module's table. */
 export type ColumnSum = "plain" | "rows" | "rms" | "layer";
@@ -52,7 +52,7 @@ export function columnSums<B>(
       sums: "vec4f",
     },
     writes: ["sums"],
-    uniforms: { rows: "u32", quads: "u32" },
+    uniforms: { rows: "u32", quads: "u32", ld: "u32" },
     workgroup,
     body: `
   let quad = group.x * ${workgroup}u + lane;
@@ -60,7 +60,7 @@ export function columnSums<B>(
   let last = min((group.y + 1u) * ${block}u, u.rows);
   var total = vec4f();
   for (var row = group.y * ${block}u; row < last; row++) {
-    let i = row * u.quads + quad;
+    let i = row * u.ld + quad;
     total += ${value};
   }
   sums[group.y * u.quads + quad] ${once ? "+=" : "="} total;`,
@@ -71,7 +71,7 @@ export function columnSums<B>(
   const launch: Launch<B> = {
     kernel: first,
     buffers: { ...inputs, sums: once ? out : partials },
-    uniforms: { rows, quads },
+    uniforms: { rows, quads, ld: rowStride(cols) / 4 },
     grid: [groups, blocks, 1],
   };
   if (once) return [launch];

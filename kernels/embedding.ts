@@ -7,7 +7,15 @@
  *
  * @module
  */
-import { cachedKernel, type Launch, LINEAR_GROUP, linearGrid, padded, type Profile } from "./kernel.ts";
+import {
+  cachedKernel,
+  type Launch,
+  LINEAR_GROUP,
+  linearGrid,
+  padded,
+  type Profile,
+  rowStride,
+} from "./kernel.ts";
 
 const WORKGROUP = 64;
 
@@ -28,20 +36,23 @@ export function embedding<B>(
   const kernel = cachedKernel(`embedding${accumulate ? "_add" : ""}`, () => ({
     storage: { ids: "u32", table: "vec4f", y: "vec4f" },
     writes: ["y"],
-    uniforms: { count: "u32", quads: "u32", vocab: "u32" },
+    uniforms: { count: "u32", quads: "u32", ld: "u32", vocab: "u32" },
     workgroup: WORKGROUP,
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
   if (i >= u.count) { return; }
-  let id = ids[i / u.quads];
+  let token = i / u.quads;
+  let quad = i % u.quads;
+  let id = ids[token];
   let row = select(0u, id, id < u.vocab);
-  y[i] = ${accumulate ? "y[i] + " : ""}table[row * u.quads + i % u.quads];`,
+  let at = token * u.ld + quad;
+  y[at] = ${accumulate ? "y[at] + " : ""}table[row * u.ld + quad];`,
   }));
   const quads = padded(cols) / 4, count = tokens * quads;
   return {
     kernel,
     buffers,
-    uniforms: { count, quads, vocab },
+    uniforms: { count, quads, ld: rowStride(cols) / 4, vocab },
     grid: linearGrid(Math.ceil(count / WORKGROUP)),
   };
 }
@@ -55,7 +66,7 @@ export function embeddingBackward<B>(
   const kernel = cachedKernel("embedding_backward", () => ({
     storage: { ids: "u32", order: "u32", dy: "vec4f", dtable: "vec4f" },
     writes: ["dtable"],
-    uniforms: { tokens: "u32", quads: "u32", vocab: "u32" },
+    uniforms: { tokens: "u32", quads: "u32", ld: "u32", vocab: "u32" },
     workgroup: WORKGROUP,
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
@@ -71,15 +82,15 @@ export function embeddingBackward<B>(
   for (var j = place; j < u.tokens; j++) {
     let token = order[j];
     if (ids[token] != id) { break; }
-    total += dy[token * u.quads + quad];
+    total += dy[token * u.ld + quad];
   }
-  dtable[id * u.quads + quad] += total;`,
+  dtable[id * u.ld + quad] += total;`,
   }));
   const quads = padded(cols) / 4;
   return {
     kernel,
     buffers,
-    uniforms: { tokens, quads, vocab },
+    uniforms: { tokens, quads, ld: rowStride(cols) / 4, vocab },
     grid: linearGrid(Math.ceil(tokens * quads / WORKGROUP)),
   };
 }

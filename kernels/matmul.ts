@@ -16,7 +16,7 @@
  *
  * @module
  */
-import { type Kernel, type Launch, padded, type Profile } from "./kernel.ts";
+import { type Kernel, type Launch, type Profile, rowStride } from "./kernel.ts";
 import { cpuMatmul, cpuTileRows } from "./matmul_cpu.ts";
 import { gpuMatmul, gpuTile } from "./matmul_gpu.ts";
 
@@ -29,7 +29,7 @@ export interface MatmulShape {
   m: number;
   n: number;
   k: number;
-  /** Distance between rows as stored; by default the number of columns rounded up to a multiple of 4. */
+  /** Distance between rows as stored; by default {@linkcode rowStride} of the columns. */
   lda?: number;
   ldb?: number;
   ldc?: number;
@@ -57,9 +57,9 @@ export function matmul<B>(
   shape: MatmulShape,
 ): Launch<B> {
   const { trans, m, n, k, accumulate = false, scale = 1, batch } = shape;
-  const lda = shape.lda ?? padded(trans === "tn" ? m : k);
-  const ldb = shape.ldb ?? padded(trans === "nt" ? k : n);
-  const ldc = shape.ldc ?? padded(n);
+  const lda = shape.lda ?? rowStride(trans === "tn" ? m : k);
+  const ldb = shape.ldb ?? rowStride(trans === "nt" ? k : n);
+  const ldc = shape.ldc ?? rowStride(n);
   const strides = [batch?.strideA ?? 0, batch?.strideB ?? 0, batch?.strideC ?? 0];
   for (const distance of [lda, ldb, ldc, ...strides]) {
     if (distance % 4) {

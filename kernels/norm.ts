@@ -10,7 +10,7 @@
  *
  * @module
  */
-import { cachedKernel, type Launch, padded, type Profile } from "./kernel.ts";
+import { cachedKernel, type Launch, padded, type Profile, rowStride } from "./kernel.ts";
 import { rowLayout } from "./rows.ts";
 
 /** Which normalisation. */
@@ -43,13 +43,13 @@ export function norm<B>(
       stats: "f32",
     },
     writes: ["y", "stats"],
-    uniforms: { rows: "u32", cols: "u32", quads: "u32", eps: "f32" },
+    uniforms: { rows: "u32", cols: "u32", quads: "u32", ld: "u32", eps: "f32" },
     workgroup: layout.workgroup,
     module: layout.module,
     body: `
   let row = ${layout.row};
   if (row >= u.rows) { return; }
-  let base = row * u.quads;
+  let base = row * u.ld;
   let count = f32(u.cols);
   ${
       kind === "rms" ? "let mean = 0.0;" : `var total = vec4f();
@@ -75,7 +75,7 @@ export function norm<B>(
   return {
     kernel,
     buffers: buffers as unknown as Record<string, B>,
-    uniforms: { rows, cols, quads: padded(cols) / 4, eps },
+    uniforms: { rows, cols, quads: padded(cols) / 4, ld: rowStride(cols) / 4, eps },
     grid: layout.grid(rows),
   };
 }
@@ -91,13 +91,13 @@ export function normBackward<B>(
   const kernel = cachedKernel(`norm_backward_${kind}${accumulate ? "_add" : ""}_${profile.kind}`, () => ({
     storage: { x: "vec4f", w: "vec4f", stats: "f32", dy: "vec4f", dx: "vec4f" },
     writes: ["dx"],
-    uniforms: { rows: "u32", cols: "u32", quads: "u32" },
+    uniforms: { rows: "u32", cols: "u32", quads: "u32", ld: "u32" },
     workgroup: layout.workgroup,
     module: layout.module,
     body: `
   let row = ${layout.row};
   if (row >= u.rows) { return; }
-  let base = row * u.quads;
+  let base = row * u.ld;
   let r = stats[row];
   let mean = ${kind === "layer" ? "stats[u.rows + row]" : "0.0"};
   var along = vec4f();
@@ -125,7 +125,7 @@ export function normBackward<B>(
   return {
     kernel,
     buffers,
-    uniforms: { rows, cols, quads: padded(cols) / 4 },
+    uniforms: { rows, cols, quads: padded(cols) / 4, ld: rowStride(cols) / 4 },
     grid: layout.grid(rows),
   };
 }

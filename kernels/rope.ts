@@ -70,3 +70,46 @@ export function rope<B>(
     grid: linearGrid(Math.ceil(count / WORKGROUP)),
   };
 }
+
+/**
+ * WGSL of `turned(at, quad, position)` and the bindings it needs beside `matrix`: vec4 `quad` of the head that begins there at
+ * vec4 `at`, rotated with the very arithmetic of {@linkcode rope}, or as it is where there is no rotation.
+ */
+export function turnedQuad(
+  matrix: string,
+  headDim: number,
+  rotary: boolean,
+): { code: string; storage: Record<string, string> } {
+  const begin = "fn turned(at: u32, quad: u32, position: u32) -> vec4f {";
+  if (!rotary) return { code: `${begin} return ${matrix}[at + quad]; }`, storage: {} };
+  const half = headDim / 2;
+  if (half % 4 === 0) {
+    return {
+      storage: { cos: "vec4f", sin: "vec4f" },
+      code: `${begin}
+  let d = quad % ${half / 4}u;
+  let c = cos[position * ${half / 4}u + d];
+  let s = sin[position * ${half / 4}u + d];
+  let a = ${matrix}[at + d];
+  let b = ${matrix}[at + d + ${half / 4}u];
+  return select(b * c + a * s, a * c - b * s, quad == d);
+}`,
+    };
+  }
+  return {
+    storage: { cos: "f32", sin: "f32" },
+    code: `${begin}
+  var out = vec4f();
+  for (var i = 0u; i < min(4u, ${headDim}u - 4u * quad); i++) {
+    let column = 4u * quad + i;
+    let d = column % ${half}u;
+    let c = cos[position * ${half}u + d];
+    let s = sin[position * ${half}u + d];
+    let a = ${matrix}[at + d / 4u][d % 4u];
+    let b = ${matrix}[at + (d + ${half}u) / 4u][(d + ${half}u) % 4u];
+    out[i] = select(b * c + a * s, a * c - b * s, column == d);
+  }
+  return out;
+}`,
+  };
+}

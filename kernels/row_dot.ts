@@ -5,7 +5,15 @@
  *
  * @module
  */
-import { cachedKernel, type Launch, LINEAR_GROUP, linearGrid, padded, type Profile } from "./kernel.ts";
+import {
+  cachedKernel,
+  type Launch,
+  LINEAR_GROUP,
+  linearGrid,
+  padded,
+  type Profile,
+  rowStride,
+} from "./kernel.ts";
 import { rowLayout } from "./rows.ts";
 
 /** out [rows] = x [rows, cols] · w [cols]. */
@@ -18,7 +26,7 @@ export function rowDot<B>(
   const kernel = cachedKernel(`row_dot_${profile.kind}`, () => ({
     storage: { x: "vec4f", w: "vec4f", out: "f32" },
     writes: ["out"],
-    uniforms: { rows: "u32", quads: "u32" },
+    uniforms: { rows: "u32", quads: "u32", ld: "u32" },
     workgroup: layout.workgroup,
     module: layout.module,
     body: `
@@ -26,12 +34,17 @@ export function rowDot<B>(
   if (row >= u.rows) { return; }
   var total = vec4f();
   for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
-    total = fma(x[row * u.quads + i], w[i], total);
+    total = fma(x[row * u.ld + i], w[i], total);
   }
   ${layout.sum("all", "total.x + total.y + total.z + total.w")}
   if (${layout.leader}) { out[row] = all; }`,
   }));
-  return { kernel, buffers, uniforms: { rows, quads: padded(cols) / 4 }, grid: layout.grid(rows) };
+  return {
+    kernel,
+    buffers,
+    uniforms: { rows, quads: padded(cols) / 4, ld: rowStride(cols) / 4 },
+    grid: layout.grid(rows),
+  };
 }
 
 const WORKGROUP = 64;
@@ -46,13 +59,21 @@ export function rowDotBackward<B>(
   const kernel = cachedKernel(`row_dot_backward${accumulate ? "_add" : ""}`, () => ({
     storage: { dout: "f32", w: "vec4f", dx: "vec4f" },
     writes: ["dx"],
-    uniforms: { count: "u32", quads: "u32" },
+    uniforms: { count: "u32", quads: "u32", ld: "u32" },
     workgroup: WORKGROUP,
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
   if (i >= u.count) { return; }
-  dx[i] = ${accumulate ? "dx[i] + " : ""}dout[i / u.quads] * w[i % u.quads];`,
+  let row = i / u.quads;
+  let quad = i % u.quads;
+  let at = row * u.ld + quad;
+  dx[at] = ${accumulate ? "dx[at] + " : ""}dout[row] * w[quad];`,
   }));
   const quads = padded(cols) / 4, count = rows * quads;
-  return { kernel, buffers, uniforms: { count, quads }, grid: linearGrid(Math.ceil(count / WORKGROUP)) };
+  return {
+    kernel,
+    buffers,
+    uniforms: { count, quads, ld: rowStride(cols) / 4 },
+    grid: linearGrid(Math.ceil(count / WORKGROUP)),
+  };
 }

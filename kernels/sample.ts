@@ -11,7 +11,7 @@
  *
  * @module
  */
-import { cachedKernel, type Launch, LINEAR_GROUP, linearGrid, padded, type Profile } from "./kernel.ts";
+import { cachedKernel, type Launch, LINEAR_GROUP, linearGrid, type Profile, rowStride } from "./kernel.ts";
 import { PHILOX } from "./philox.ts";
 
 /** How tokens are drawn. */
@@ -153,7 +153,7 @@ export function sampleTokens<B>(
     uniforms: {
       rows,
       vocab,
-      ld: padded(vocab),
+      ld: rowStride(vocab),
       most,
       inverse: greedy ? 1 : 1 / sampling.temperature,
       topK: sampling.topK > 0 ? Math.min(sampling.topK, vocab) : vocab,

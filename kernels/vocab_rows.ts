@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { LINEAR_GROUP, linearGrid, padded, type Profile, repeat } from "./kernel.ts";
+import { LINEAR_GROUP, linearGrid, padded, type Profile, repeat, rowStride } from "./kernel.ts";
 
 /** Rows of logits [rows, vocab]; the row's results lie at `first` + row. */
 export interface LogitsShape {
@@ -53,12 +53,13 @@ export const vocabUniforms: Record<string, "u32" | "f32"> = {
   rows: "u32",
   vocab: "u32",
   quads: "u32",
+  ld: "u32",
   first: "u32",
 };
 
 /** Values of {@linkcode vocabUniforms}. */
 export function vocabUniformValues({ rows, vocab, first }: LogitsShape): Record<string, number> {
-  return { rows, vocab, quads: padded(vocab) / 4, first };
+  return { rows, vocab, quads: padded(vocab) / 4, ld: rowStride(vocab) / 4, first };
 }
 
 /** The layout for a profile and a vocabulary. */
@@ -112,7 +113,7 @@ function walkBy(row: string, start: string, step: number): Pick<VocabLayout, "be
     begin: `let row = ${row};
   if (row >= u.rows) { return; }
   let token = u.first + row;
-  let base = row * u.quads;`,
+  let base = row * u.ld;`,
     walk: (body) =>
       `let blocks = u.vocab / ${4 * BLOCK * step}u;
   for (var block = 0u; block < blocks; block++) {

@@ -50,22 +50,23 @@ export async function trainingSession(
   const gpu = await openGpu();
   const progress = openProgress(io, { loggingSteps: options.loggingSteps });
   const interrupt = watchInterrupt((message) => progress.note(message));
-  const run = openRun(options.outputDir, {
-    config: {
-      command: command.name,
-      seed: options.seed,
-      adapter: gpu.info.name,
-      driver: gpu.info.vendor,
-      options: { ...options },
-    },
-    stages: command.stages,
-    resume: options.resume,
-    resumeFromCheckpoint: options.resumeFromCheckpoint,
-    overwriteOutputDir: options.overwriteOutputDir,
-    saveTotalLimit: options.saveTotalLimit,
-    interrupted: interrupt.requested,
-  });
+  let run: Run | undefined;
   try {
+    run = openRun(options.outputDir, {
+      config: {
+        command: command.name,
+        seed: options.seed,
+        adapter: gpu.info.name,
+        driver: gpu.info.vendor,
+        options: { ...options },
+      },
+      stages: command.stages,
+      resume: options.resume,
+      resumeFromCheckpoint: options.resumeFromCheckpoint,
+      overwriteOutputDir: options.overwriteOutputDir,
+      saveTotalLimit: options.saveTotalLimit,
+      interrupted: interrupt.requested,
+    });
     const session: Session = { workspace: { gpu }, run, say: progress.note };
     for (const note of run.notes) progress.note(note);
     progress.note(`${command.name} on ${gpu.info.name}, in ${run.dir}`);
@@ -100,7 +101,7 @@ export async function trainingSession(
     progress.done();
     throw error;
   } finally {
-    run.close();
+    run?.close();
     interrupt.close();
     gpu.close();
   }

@@ -97,11 +97,12 @@ const LIMITS = [
 ] as const;
 
 /**
- * Opens the GPU.
+ * Opens the GPU. On Linux it sets `DENO_WEBGPU_BACKEND` to `vulkan` where that is unset and permitted.
  *
  * @throws {Error} when there is no adapter, with what to do about it.
  */
 export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
+  avoidOpenGl();
   const adapter = await navigator.gpu?.requestAdapter({ powerPreference: "high-performance" });
   if (!adapter) throw new Error(NO_ADAPTER);
   const device = await requestDevice(adapter);
@@ -217,6 +218,18 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
 const NO_ADAPTER = `No GPU was found. keel needs a Vulkan, Metal or DirectX 12 driver that WebGPU can use.
 On Linux: install your GPU's Vulkan driver, or Mesa's software driver (Debian, Ubuntu: apt-get install mesa-vulkan-drivers libvulkan1).
 The launcher ./keel does this where it may. \`keel doctor\` says what is missing.`;
+
+/**
+ * On Linux Deno also opens OpenGL unless this variable says otherwise, and reads it at the first request for an adapter.
+ * keel has no use for OpenGL: its loader crashes where a thread that used it ends while the process exits
+ * (gfx-rs/wgpu#4285), and its software driver takes minutes to compile a kernel.
+ */
+function avoidOpenGl(): void {
+  const variable = "DENO_WEBGPU_BACKEND";
+  if (Deno.build.os !== "linux") return;
+  if (Deno.permissions.querySync({ name: "env", variable }).state !== "granted") return;
+  if (Deno.env.get(variable) === undefined) Deno.env.set(variable, "vulkan");
+}
 
 async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));

@@ -1,6 +1,6 @@
 /**
- * The decoder: token ids in, final hidden states out. The same function records training, scoring and prefill; decoding with
- * a cache differs only in how a layer attends.
+ * The decoder: token ids in, final hidden states out. The same function records training, scoring and prefill; a step of
+ * decoding with a cache is in `decode_step.ts`.
  *
  * @module
  */
@@ -90,25 +90,20 @@ export interface DecoderOptions {
   checkpointing?: boolean;
   /** Receives the residual stream before each layer and after the last. */
   onHidden?: (layer: number, hidden: Tensor) => void;
-  /** Replaces attention inside the batch, for decoding with a cache. */
-  attend?: (layer: number, qkv: Tensor) => Tensor;
+  /** Receives the rotated queries, keys and values of each layer, for filling a cache. */
+  onKeys?: (layer: number, qkv: Tensor) => void;
 }
 
 /** Final hidden states [tokens, hiddenSize], after the last norm. */
 export function decoder(
   tape: Tape,
   model: Model,
-  batch: Pick<BatchTensors, "ids" | "positions"> & Partial<BatchTensors>,
+  batch: BatchTensors,
   options: DecoderOptions = {},
 ): Tensor {
   const { config, params } = model;
   const weight = (label: string) => slotTensor(tape, params, label, options.frozen);
-  const half = config.headDim / 2;
-  const table = (window: GpuWindow, label: string) =>
-    tape.external(label, [config.maxPositions * half], window);
-  const tables = { cos: table(model.rope.cos, "cos"), sin: table(model.rope.sin, "sin") };
-  const attend = options.attend ??
-    ((_layer: number, qkv: Tensor) => attention(tape, qkv, batch.starts!, batch.ends!, config));
+  const tables = ropeTensors(tape, model);
   const normed = (x: Tensor, label: string) => norm(tape, x, weight(label), { eps: config.normEps });
 
   let x = embedding(tape, weight("embed"), batch.ids, batch.order); // [tokens, width]
@@ -120,7 +115,8 @@ export function decoder(
         label: "qkv",
       });
       const qkv = rope(tape, projected, batch.positions, tables, config); // [tokens, (heads + 2·kv)·stride]
-      const attended = attend(layer, qkv); // [tokens, heads·stride]
+      options.onKeys?.(layer, qkv);
+      const attended = attention(tape, qkv, batch.starts, batch.ends, config); // [tokens, heads·stride]
       const middle = linear(tape, attended, weight(`${layer}.o`), { residual: input, label: "attn out" });
       const both = linear(tape, normed(middle, `${layer}.mlp_norm`), weight(`${layer}.gate_up`), {
         label: "gate up",
@@ -132,6 +128,13 @@ export function decoder(
   }
   options.onHidden?.(config.layers, x);
   return normed(x, "norm");
+}
+
+/** The rotary tables on a tape, [maxPositions · headDim/2] each. */
+export function ropeTensors(tape: Tape, { config, rope }: Model): { cos: Tensor; sin: Tensor } {
+  const table = (label: "cos" | "sin") =>
+    tape.external(label, [config.maxPositions * config.headDim / 2], rope[label]);
+  return { cos: table("cos"), sin: table("sin") };
 }
 
 /** The output head: its own matrix, or the embedding's where they are tied. */

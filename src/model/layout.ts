@@ -8,7 +8,7 @@
  *
  * @module
  */
-import { padded } from "../../kernels/kernel.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
 import type { ModelConfig } from "./config.ts";
 
 /** A weight by its Hugging Face name, inside a slot. */
@@ -29,7 +29,7 @@ export interface Part {
 export interface Slot {
   /** Name of the slot, e.g. `0.qkv`. */
   label: string;
-  /** [rows, cols] (rows padded(cols) apart) or [n]. */
+  /** [rows, cols] (rows rowStride(cols) apart) or [n]. */
   shape: number[];
   /** First float in the arena, a multiple of 64. */
   offset: number;
@@ -133,7 +133,7 @@ function place(matrices: Omit<Slot, "offset">[], vectors: Omit<Slot, "offset">[]
   for (const group of [matrices, vectors]) {
     for (const slot of group) {
       slots.set(slot.label, { ...slot, offset: count });
-      const size = slot.shape.length === 2 ? slot.shape[0] * padded(slot.shape[1]) : padded(slot.shape[0]);
+      const size = slot.shape.length === 2 ? slot.shape[0] * rowStride(slot.shape[1]) : padded(slot.shape[0]);
       count += Math.ceil(size / ALIGN) * ALIGN;
       for (const part of slot.parts) parameters += part.shape.reduce((a, b) => a * b);
     }
@@ -149,13 +149,13 @@ export function forEachRun(
   copy: (logical: number, physical: number, length: number) => void,
 ): void {
   const [rows, cols] = part.shape.length === 2 ? part.shape : [1, part.shape[0]];
-  const ld = slot.shape.length === 2 ? padded(slot.shape[1]) : 0;
-  const { size: rowSize, stride: rowStride } = part.rowGroups ?? { size: rows, stride: rows };
-  const { size: columnSize, stride: columnStride } = part.columnGroups ?? { size: cols, stride: cols };
+  const ld = slot.shape.length === 2 ? rowStride(slot.shape[1]) : 0;
+  const down = part.rowGroups ?? { size: rows, stride: rows };
+  const across = part.columnGroups ?? { size: cols, stride: cols };
   for (let r = 0; r < rows; r++) {
-    const row = part.row + Math.floor(r / rowSize) * rowStride + r % rowSize;
-    for (let c = 0; c < cols; c += columnSize) {
-      copy(r * cols + c, slot.offset + row * ld + c / columnSize * columnStride, columnSize);
+    const row = part.row + Math.floor(r / down.size) * down.stride + r % down.size;
+    for (let c = 0; c < cols; c += across.size) {
+      copy(r * cols + c, slot.offset + row * ld + c / across.size * across.stride, across.size);
     }
   }
 }

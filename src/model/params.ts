@@ -7,7 +7,7 @@ import { allocate, copy, readFloats, slice, upload, write } from "../gpu/buffers
 import type { Gpu, GpuWindow } from "../gpu/device.ts";
 import type { Tape, Tensor } from "../tape/tape.ts";
 import { forEachRun, type Layout } from "./layout.ts";
-import { padded } from "../../kernels/kernel.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
 
 /** A weight on the host: Hugging Face shape, row-major. */
 export interface HostTensor {
@@ -112,7 +112,7 @@ export function slotTensor(tape: Tape, params: Params, label: string, frozen = f
   const slot = params.layout.slots.get(label);
   if (!slot) throw new Error(`The model has no weight "${label}".`);
   const [rows, cols] = slot.shape.length === 2 ? slot.shape : [1, slot.shape[0]];
-  const bytes = rows * padded(cols) * 4;
+  const bytes = (slot.shape.length === 2 ? rows * rowStride(cols) : padded(cols)) * 4;
   const window = slice(params.values, slot.offset * 4, bytes);
   const gradient = params.training && !frozen
     ? slice(params.training.gradients, slot.offset * 4, bytes)

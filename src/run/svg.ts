@@ -57,7 +57,7 @@ export function ticks(low: number, high: number, most = 7): number[] {
   // Multiplied rather than added up, and rounded, so that 0.3 is not 0.30000000000000004.
   return Array.from(
     { length: last - first + 1 },
-    (_, i) => Number(((first + i) * step).toPrecision(12)) || 0,
+    (_, i) => Number(((first + i) * step).toPrecision(15)) || 0,
   );
 }
 

@@ -4,15 +4,16 @@
  *
  * @module
  */
-import { attentionDecode, cacheAppend, cacheFill } from "../../kernels/attention_decode.ts";
+import { cacheFill } from "../../kernels/cache_fill.ts";
 import { padded } from "../../kernels/kernel.ts";
-import { matmul } from "../../kernels/matmul.ts";
 import { sampleTokens, type Sampling } from "../../kernels/sample.ts";
 import { bucket, packBatch } from "../data/batches.ts";
 import { allocate, write } from "../gpu/buffers.ts";
 import type { GpuWindow } from "../gpu/device.ts";
+import { decodeStep } from "../model/decode_step.ts";
 import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
-import { attention } from "../tape/ops/block.ts";
+import type { Cache } from "../tape/ops/inference.ts";
+import { linear } from "../tape/ops/linear.ts";
 import { gather } from "../tape/ops/reduce.ts";
 import { compile, type Plan, type Workspace } from "../tape/plan.ts";
 import { Tape, type Tensor } from "../tape/tape.ts";
@@ -116,12 +117,9 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
     return state;
   }
 
-  /** Logits of `hidden` [rows, width], then one token per row. */
-  function draw(tape: Tape, state: State, hidden: Tensor, sampling: Sampling): void {
+  /** One token per row from `logits` [rows, vocab]. */
+  function draw(tape: Tape, state: State, logits: Tensor, sampling: Sampling): void {
     const { rows, most } = state;
-    const logits = tape.tensor("logits", [rows, config.vocabSize]);
-    const shape = { trans: "nt" as const, m: rows, n: config.vocabSize, k: config.hiddenSize };
-    tape.push(matmul(tape.profile, { a: hidden, b: headTensor(tape, model, true), c: logits }, shape));
     const at = (name: "tokens" | "positions" | "counts" | "done") => tape.external(name, [rows], state[name]);
     tape.push(
       sampleTokens(
@@ -142,58 +140,39 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
     );
   }
 
-  const heads = { heads: config.heads, kvHeads: config.kvHeads, headDim: config.headDim };
-  const cacheTensors = (tape: Tape, state: State, layer: number) => {
-    const shape = [state.rows * state.capacity, config.kvHeads * padded(config.headDim)];
-    return {
-      keys: tape.external("keys", shape, state.keys[layer]),
-      values: tape.external("values", shape, state.values[layer]),
-    };
+  const cachesOf = (tape: Tape, { rows, capacity, keys, values }: State): Cache[] => {
+    const shape = [rows * capacity * config.kvHeads * padded(config.headDim)];
+    return keys.map((_, layer) => ({
+      keys: tape.external("keys", shape, keys[layer]),
+      values: tape.external("values", shape, values[layer]),
+      capacity,
+    }));
   };
 
   function prefillPlan(state: State, tokens: number, longest: number, sampling: Sampling): Plan {
     const tape = new Tape(gpu.profile);
-    const batch = batchInputs(tape, tokens);
-    const { rows, capacity } = state;
+    const { rows } = state, { heads, kvHeads, headDim } = config;
     const index = (name: string) => tape.input(name, [rows], "u32");
-    const first = index("first"), lengths = index("lengths");
-    const hidden = decoder(tape, model, batch, {
+    const first = index("first"), lengths = index("lengths"), caches = cachesOf(tape, state);
+    const hidden = decoder(tape, model, batchInputs(tape, tokens), {
       frozen: true,
-      attend(layer, qkv) {
-        const shape = { rows, maxLength: longest, capacity, ...heads };
-        tape.push(
-          cacheFill(tape.profile, { qkv, first, lengths, ...cacheTensors(tape, state, layer) }, shape),
-        );
-        return attention(tape, qkv, batch.starts, batch.ends, heads);
+      onKeys(layer, qkv) {
+        const { keys, values, capacity } = caches[layer];
+        const shape = { rows, maxLength: longest, capacity, heads, kvHeads, headDim };
+        tape.push(cacheFill(tape.profile, { qkv, first, lengths, keys, values }, shape));
       },
     });
-    draw(tape, state, gather(tape, hidden, index("last")), sampling);
+    const last = gather(tape, hidden, index("last")); // [rows, width]
+    draw(tape, state, linear(tape, last, headTensor(tape, model, true), { label: "logits" }), sampling);
     return compile(workspace, tape);
   }
 
   function decodePlan(state: State, sampling: Sampling): Plan {
     const tape = new Tape(gpu.profile);
-    const { rows, capacity } = state;
-    const ids = tape.external("tokens", [rows], state.tokens);
-    const positions = tape.external("positions", [rows], state.positions);
-    const hidden = decoder(tape, model, { ids, positions }, {
-      frozen: true,
-      attend(layer, qkv) {
-        const caches = cacheTensors(tape, state, layer);
-        const shape = { rows, capacity, ...heads };
-        const out = tape.tensor("attention", [rows, config.heads * padded(config.headDim)]);
-        tape.push(
-          cacheAppend(tape.profile, { qkv, lengths: positions, ...caches }, shape),
-          attentionDecode(
-            tape.profile,
-            { qkv, lengths: positions, ...caches, out },
-            { ...shape, scale: 1 / Math.sqrt(config.headDim) },
-          ),
-        );
-        return out;
-      },
-    });
-    draw(tape, state, hidden, sampling);
+    const ids = tape.external("tokens", [state.rows], state.tokens);
+    const positions = tape.external("positions", [state.rows], state.positions);
+    const logits = decodeStep(tape, model, { ids, positions, caches: cachesOf(tape, state) }); // [rows, vocab]
+    draw(tape, state, logits, sampling);
     return compile(workspace, tape);
   }
 

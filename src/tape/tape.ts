@@ -8,14 +8,14 @@
  * @module
  */
 import type { Launch, Profile } from "../../kernels/kernel.ts";
-import { padded } from "../../kernels/kernel.ts";
+import { rowStride } from "../../kernels/kernel.ts";
 import { elementwise } from "../../kernels/elementwise.ts";
 import type { GpuWindow } from "../gpu/device.ts";
 
 /** Element type of a tensor. */
 export type Dtype = "f32" | "u32";
 
-/** A piece of GPU memory with a shape: [n], or [rows, cols] with rows padded(cols) apart. */
+/** A piece of GPU memory with a shape: [n], or [rows, cols] with rows rowStride(cols) apart. */
 export interface Tensor {
   id: number;
   label: string;
@@ -34,7 +34,7 @@ export interface Tensor {
 
 /** Floats that a tensor occupies, padding included. */
 export function physicalSize(shape: number[]): number {
-  return shape.length === 2 ? shape[0] * padded(shape[1]) : Math.ceil(shape[0] / 4) * 4;
+  return shape.length === 2 ? shape[0] * rowStride(shape[1]) : Math.ceil(shape[0] / 4) * 4;
 }
 
 interface Recorded {
@@ -91,7 +91,7 @@ export class Tape {
 
   /** `count` rows of a matrix (or elements of a vector) from `first` on, in the same memory. */
   rows(tensor: Tensor, first: number, count: number): Tensor {
-    const width = tensor.shape.length === 2 ? padded(tensor.shape[1]) : 1;
+    const width = tensor.shape.length === 2 ? rowStride(tensor.shape[1]) : 1;
     return this.tensor(`${tensor.label}[${first}…]`, [count, ...tensor.shape.slice(1)], {
       dtype: tensor.dtype,
       sharedWith: tensor,

@@ -92,6 +92,24 @@ Deno.test("read-back is tested when the device is opened, and awaited where the 
   });
 });
 
+Deno.test({
+  name: "OpenGL is not opened beside Vulkan",
+  ignore: Deno.build.os !== "linux",
+  fn: async () => {
+    const device = import.meta.resolve("../../src/gpu/device.ts");
+    const code = `import { openGpu } from "${device}"; (await openGpu()).close();
+      console.log(Deno.readTextFileSync("/proc/self/maps"));`;
+    const { DENO_WEBGPU_BACKEND: _, ...env } = Deno.env.toObject();
+    const { stdout, success } = await new Deno.Command(Deno.execPath(), {
+      args: ["eval", code],
+      clearEnv: true,
+      env,
+    }).output();
+    assert.ok(success);
+    assert.doesNotMatch(new TextDecoder().decode(stdout), /\/libEGL\.so/);
+  },
+});
+
 Deno.test("a lost device is reported with what to do", async () => {
   const gpu = await openGpu();
   gpu.device.destroy();

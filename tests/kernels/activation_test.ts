@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { type Activation, activation, activationBackward } from "../../kernels/activation.ts";
-import { padded } from "../../kernels/kernel.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { differences, OUTSIDE, run, unpadded } from "./launches.ts";
 import { random, relativeError, stored, testOnProfiles } from "./helpers.ts";
@@ -17,12 +17,12 @@ async function runActivation(
   [gate, up]: Float32Array[],
   dy: Float32Array,
 ) {
-  const ld = padded(cols), width = kind === "swiglu" ? 2 * ld : ld;
+  const half = padded(cols), ld = rowStride(cols), width = rowStride(kind === "swiglu" ? 2 * half : cols);
   const x = new Float32Array((rows + 1) * width).fill(OUTSIDE);
   for (let r = 0; r < rows; r++) {
-    x.fill(0, r * width, (r + 1) * width);
+    x.fill(0, r * width, r * width + (kind === "swiglu" ? 2 * half : half));
     x.set(gate.subarray(r * cols, r * cols + cols), r * width);
-    if (kind === "swiglu") x.set(up.subarray(r * cols, r * cols + cols), r * width + ld);
+    if (kind === "swiglu") x.set(up.subarray(r * cols, r * cols + cols), r * width + half);
   }
   const outside = { extraRows: 1, outside: OUTSIDE };
   const data = {
@@ -38,7 +38,7 @@ async function runActivation(
   const part = (first: number) => {
     const out = new Float32Array((rows + 1) * ld).fill(OUTSIDE);
     for (let r = 0; r < rows; r++) {
-      out.set(got.dx.subarray(r * width + first, r * width + first + ld), r * ld);
+      out.set(got.dx.subarray(r * width + first, r * width + first + half), r * ld);
     }
     return unpadded(out, rows, cols, `${kind} dx`);
   };
@@ -46,12 +46,12 @@ async function runActivation(
   return {
     y: unpadded(got.y, rows, cols, `${kind} y`),
     dgate: part(0),
-    dup: kind === "swiglu" ? part(ld) : undefined,
+    dup: kind === "swiglu" ? part(half) : undefined,
   };
 }
 
 testOnProfiles("activations and their gradients equal float64", async (gpu) => {
-  for (const [rows, cols] of [[1, 1], [7, 5], [33, 115], [5, 64]]) {
+  for (const [rows, cols] of [[1, 1], [7, 5], [33, 115], [5, 64], [3, 512], [2, 1021]]) {
     const { floats } = random(rows * cols);
     const gate = floats(rows * cols).map((v) => 4 * v), up = floats(gate.length), dy = floats(gate.length);
     const close = (what: string, have: Float32Array, want: ArrayLike<number>) => {

@@ -1,7 +1,9 @@
 import assert from "node:assert/strict";
 import { attention } from "../../kernels/attention.ts";
-import { attentionDecode, cacheAppend, cacheFill } from "../../kernels/attention_decode.ts";
-import { padded } from "../../kernels/kernel.ts";
+import { attentionDecode } from "../../kernels/attention_decode.ts";
+import { cacheFill } from "../../kernels/cache_fill.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
+import { rope } from "../../kernels/rope.ts";
 import { readFloats, upload } from "../../src/gpu/buffers.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { runOnce } from "../../src/gpu/run.ts";
@@ -9,11 +11,13 @@ import { random, relativeError, testOnProfiles } from "./helpers.ts";
 
 const UNTOUCHED = 7;
 
-/** [rows, count·ds] of random numbers with zero padding columns. */
+/** [rows, count·ds] of random numbers with zero padding columns, rows `rowStride` apart. */
 function vectors(floats: (n: number) => Float32Array, rows: number, count: number, headDim: number) {
-  const ds = padded(headDim);
-  const out = floats(rows * count * ds);
-  return out.map((x, i) => i % ds < headDim ? 2 * x : 0) as Float32Array<ArrayBuffer>;
+  const ds = padded(headDim), ld = rowStride(count * ds);
+  const out = floats(rows * ld);
+  return out.map((x, i) => i % ld < count * ds && i % ld % ds < headDim ? 2 * x : 0) as Float32Array<
+    ArrayBuffer
+  >;
 }
 
 interface Heads {
@@ -23,10 +27,17 @@ interface Heads {
   scale: number;
 }
 
-/** Packs prompts, fills the cache from them, then decodes one token per row. */
-async function decode(gpu: Gpu, lengths: number[], capacity: number, shape: Heads, seed = 1) {
+/** Packs prompts, fills the cache from them, then decodes one token per row; `fresh` is the new tokens' qkv, rotated. */
+async function decode(
+  gpu: Gpu,
+  lengths: number[],
+  capacity: number,
+  shape: Heads,
+  { seed = 1, rotary = false } = {},
+) {
   const { heads, kvHeads, headDim } = shape;
-  const rows = lengths.length, ds = padded(headDim), ld = (heads + 2 * kvHeads) * ds;
+  const rows = lengths.length, ds = padded(headDim), ld = rowStride((heads + 2 * kvHeads) * ds);
+  const ldo = rowStride(heads * ds);
   const { floats } = random(seed);
   const first: number[] = [];
   let tokens = 0;
@@ -37,32 +48,45 @@ async function decode(gpu: Gpu, lengths: number[], capacity: number, shape: Head
   const prefill = vectors(floats, tokens, heads + 2 * kvHeads, headDim);
   const fresh = vectors(floats, rows, heads + 2 * kvHeads, headDim);
   const cache = new Float32Array((rows * capacity + 3) * kvHeads * ds).fill(UNTOUCHED);
+  const angles = floats((Math.max(...lengths) + 1) * headDim / 2).map((x) => 3 * x);
   const buffers = {
     prefill: upload(gpu, prefill),
     qkv: upload(gpu, fresh),
+    rotated: upload(gpu, fresh),
     first: upload(gpu, Uint32Array.from(first)),
     lengths: upload(gpu, Uint32Array.from(lengths)),
     keys: upload(gpu, cache),
     values: upload(gpu, cache),
-    out: upload(gpu, new Float32Array(rows * heads * ds).fill(UNTOUCHED)),
+    out: upload(gpu, new Float32Array(rows * ldo).fill(UNTOUCHED)),
+    cos: upload(gpu, angles.map(Math.cos)),
+    sin: upload(gpu, angles.map(Math.sin)),
   };
-  const { qkv, keys, values, out } = buffers;
+  const { qkv, lengths: positions, keys, values, out, cos, sin } = buffers;
   const size = { rows, capacity, ...shape };
   const maxLength = Math.max(...lengths);
+  const turn = { tokens: rows, ld, heads: heads + kvHeads, headDim, headStride: ds };
   runOnce(gpu, [
     cacheFill(gpu.profile, { ...buffers, qkv: buffers.prefill }, { ...size, maxLength }),
-    cacheAppend(gpu.profile, { qkv, lengths: buffers.lengths, keys, values }, size),
-    attentionDecode(gpu.profile, { qkv, lengths: buffers.lengths, keys, values, out }, size),
+    attentionDecode(
+      gpu.profile,
+      { qkv, positions, keys, values, out, ...(rotary ? { cos, sin } : {}) },
+      size,
+    ),
+    ...(rotary ? [rope(gpu.profile, { x: buffers.rotated, positions, cos, sin }, turn, false)] : []),
   ]);
+  const read = async (name: "qkv" | "rotated" | "keys" | "values" | "out", count: number) =>
+    (await readFloats(gpu, buffers[name])).slice(0, count);
+  assert.deepEqual(await read("qkv", fresh.length), fresh);
   const result = {
     first,
     prefill,
-    fresh,
-    out: (await readFloats(gpu, out)).slice(0, rows * heads * ds),
-    keys: (await readFloats(gpu, keys)).slice(0, cache.length),
-    values: (await readFloats(gpu, values)).slice(0, cache.length),
+    fresh: await read("rotated", fresh.length),
+    out: await read("out", rows * ldo),
+    keys: await read("keys", cache.length),
+    values: await read("values", cache.length),
     ds,
     ld,
+    ldo,
   };
   for (const { buffer } of Object.values(buffers)) buffer.destroy();
   return result;
@@ -74,8 +98,8 @@ function reference(
   lengths: number[],
   { heads, kvHeads, headDim, scale }: Heads,
 ) {
-  const { ds, ld } = r;
-  const out = new Float64Array(lengths.length * heads * ds);
+  const { ds, ld, ldo } = r;
+  const out = new Float64Array(lengths.length * ldo);
   lengths.forEach((length, row) => {
     const rowOf = (slot: number) =>
       slot < length ? r.prefill.subarray((r.first[row] + slot) * ld) : r.fresh.subarray(row * ld);
@@ -90,7 +114,7 @@ function reference(
       const sum = scores.reduce((a, s) => a + Math.exp(s - top), 0);
       scores.forEach((s, slot) => {
         for (let d = 0; d < headDim; d++) {
-          out[(row * heads + h) * ds + d] += Math.exp(s - top) / sum * rowOf(slot)[v + d];
+          out[row * ldo + h * ds + d] += Math.exp(s - top) / sum * rowOf(slot)[v + d];
         }
       });
     }
@@ -102,45 +126,58 @@ for (const headDim of [8, 10, 12, 16, 20, 32, 64, 80]) {
   testOnProfiles(`a decoded token attends to its row's cache with heads of ${headDim}`, async (gpu) => {
     const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim) };
     const lengths = [5, 0, 131, 64, 17];
-    const got = await decode(gpu, lengths, 140, shape);
-    const error = relativeError(got.out, reference(got, lengths, shape));
-    assert.ok(error < 2e-6, `the relative error is ${error}`);
-    assert.ok(got.out.every((x, i) => i % got.ds < headDim || x === 0), "the padding columns are not zero");
+    for (const rotary of [false, true]) {
+      const got = await decode(gpu, lengths, 140, shape, { rotary });
+      const error = relativeError(got.out, reference(got, lengths, shape));
+      assert.ok(error < 2e-6, `the relative error is ${error}`);
+      assert.ok(got.out.every((x, i) => i % got.ds < headDim || x === 0), "the padding columns are not zero");
+    }
   });
 }
 
 testOnProfiles("query heads share cached heads in any ratio", async (gpu) => {
-  for (const [heads, kvHeads] of [[3, 1], [5, 3], [2, 2]]) {
-    const shape = { heads, kvHeads, headDim: 8, scale: 0.4 };
-    const got = await decode(gpu, [9, 3], 16, shape);
-    assert.ok(relativeError(got.out, reference(got, [9, 3], shape)) < 2e-6);
+  for (const [heads, kvHeads, headDim] of [[3, 1, 8], [5, 3, 8], [2, 2, 8], [6, 1, 64], [9, 3, 64]]) {
+    const shape = { heads, kvHeads, headDim, scale: 3 / headDim };
+    const got = await decode(gpu, [9, 3], 16, shape, { rotary: true });
+    assert.ok(relativeError(got.out, reference(got, [9, 3], shape)) < 2e-6, `${heads}:${kvHeads}`);
   }
 });
 
+testOnProfiles("rows may be further apart than their columns", async (gpu) => {
+  const shape = { heads: 16, kvHeads: 8, headDim: 64, scale: 0.1 };
+  const got = await decode(gpu, [9, 3], 16, shape);
+  assert.ok(got.ldo > 1024);
+  const columns = (x: ArrayLike<number>) => Array.from(x).filter((_, i) => i % got.ldo < 1024);
+  assert.ok(relativeError(columns(got.out), columns(reference(got, [9, 3], shape))) < 2e-6);
+});
+
 testOnProfiles("the caches hold the prompt, then the new token, and nothing else is touched", async (gpu) => {
-  const shape = { heads: 2, kvHeads: 2, headDim: 10, scale: 1 };
-  const lengths = [5, 0, 12, 20], capacity = 12;
-  const got = await decode(gpu, lengths, capacity, shape);
-  const width = 2 * got.ds;
-  for (const [name, column] of [["keys", width], ["values", 2 * width]] as const) {
-    const want = new Float32Array(got[name].length).fill(UNTOUCHED);
-    lengths.forEach((length, row) => {
-      for (let slot = 0; slot <= Math.min(length, capacity - 1); slot++) {
-        const from = slot < length
-          ? got.prefill.subarray((got.first[row] + slot) * got.ld + column)
-          : got.fresh.subarray(row * got.ld + column);
-        want.set(from.subarray(0, width), (row * capacity + slot) * width);
-      }
-    });
-    assert.deepEqual(got[name], want);
+  for (const [heads, kvHeads, headDim] of [[2, 2, 10], [6, 2, 12], [5, 3, 16]]) {
+    const lengths = [5, 0, 12, 20], capacity = 12;
+    const shape = { heads, kvHeads, headDim, scale: 1 };
+    const got = await decode(gpu, lengths, capacity, shape, { rotary: true });
+    const width = kvHeads * got.ds;
+    for (const [name, column] of [["keys", heads * got.ds], ["values", heads * got.ds + width]] as const) {
+      const want = new Float32Array(got[name].length).fill(UNTOUCHED);
+      lengths.forEach((length, row) => {
+        for (let slot = 0; slot <= Math.min(length, capacity - 1); slot++) {
+          const from = slot < length
+            ? got.prefill.subarray((got.first[row] + slot) * got.ld + column)
+            : got.fresh.subarray(row * got.ld + column);
+          want.set(from.subarray(0, width), (row * capacity + slot) * width);
+        }
+      });
+      if (gpu.profile.kind === "cpu") assert.deepEqual(got[name], want);
+      else assert.ok(relativeError(got[name], want) < 1e-7);
+    }
   }
 });
 
 testOnProfiles("a decoded token has the numbers that the packed forward pass gives it", async (gpu) => {
-  for (const headDim of [8, 20, 32]) {
+  for (const headDim of [8, 10, 20, 32, 64, 80]) {
     const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim) };
     const length = 37, tokens = 64, first = 16;
-    const got = await decode(gpu, [length], 40, shape, headDim);
+    const got = await decode(gpu, [length], 40, shape, { seed: headDim, rotary: true });
     const qkv = vectors(random(9).floats, tokens, 8, headDim);
     qkv.set(got.prefill.subarray(0, length * got.ld), first * got.ld);
     qkv.set(got.fresh, (first + length) * got.ld);

@@ -1,11 +1,11 @@
 import assert from "node:assert/strict";
 import { attention, type AttentionShape } from "../../kernels/attention.ts";
 import { attentionBackward } from "../../kernels/attention_backward.ts";
-import { padded } from "../../kernels/kernel.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
 import { readFloats, upload } from "../../src/gpu/buffers.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { runOnce } from "../../src/gpu/run.ts";
-import { random, relativeError, testOnProfiles } from "./helpers.ts";
+import { random, relativeError, stored, testOnProfiles } from "./helpers.ts";
 
 /** Lengths of documents become `starts` and `ends`: aligned to 8 tokens, filler tokens see themselves, `window` limits the view. */
 function pack(
@@ -91,16 +91,17 @@ async function run(
   { starts, ends }: { starts: Uint32Array; ends: Uint32Array },
   shape: AttentionShape,
 ) {
-  const lse = new Float32Array(shape.heads * shape.tokens);
+  const { tokens } = shape, lse = new Float32Array(shape.heads * tokens);
+  const matrix = (values: Float32Array) => upload(gpu, stored(values, tokens, values.length / tokens));
   const buffers = {
-    qkv: upload(gpu, qkv),
+    qkv: matrix(qkv),
     starts: upload(gpu, starts),
     ends: upload(gpu, ends),
-    out: upload(gpu, new Float32Array(dout.length).fill(7)),
+    out: matrix(new Float32Array(dout.length).fill(7)),
     lse: upload(gpu, lse),
-    dout: upload(gpu, dout),
+    dout: matrix(dout),
     delta: upload(gpu, lse),
-    dqkv: upload(gpu, new Float32Array(qkv.length).fill(7)),
+    dqkv: matrix(new Float32Array(qkv.length).fill(7)),
   };
   runOnce(gpu, [
     attention(
@@ -110,10 +111,15 @@ async function run(
     ),
     ...attentionBackward(gpu.profile, buffers, shape),
   ]);
+  const tight = (memory: Float32Array, width: number) => {
+    const values = new Float32Array(tokens * width), ld = rowStride(width);
+    for (let t = 0; t < tokens; t++) values.set(memory.subarray(t * ld, t * ld + width), t * width);
+    return values;
+  };
   const result = {
-    out: (await readFloats(gpu, buffers.out)).slice(0, dout.length),
+    out: tight(await readFloats(gpu, buffers.out), dout.length / tokens),
     lse: (await readFloats(gpu, buffers.lse)).slice(0, lse.length),
-    dqkv: (await readFloats(gpu, buffers.dqkv)).slice(0, qkv.length),
+    dqkv: tight(await readFloats(gpu, buffers.dqkv), qkv.length / tokens),
   };
   for (const { buffer } of Object.values(buffers)) buffer.destroy();
   return result;
@@ -156,6 +162,10 @@ for (const headDim of [8, 10, 12, 16, 20, 32, 64]) {
 testOnProfiles("attention and its gradients equal float64 with heads of 80", async (gpu) => {
   await check(gpu, [19, 20], { tokens: 44, heads: 4, kvHeads: 2, headDim: 80, scale: scaleOf(80) });
 }, ["cpu"]);
+
+testOnProfiles("rows of 1024 and 2048 columns lie further apart", async (gpu) => {
+  await check(gpu, [19, 5], { tokens: 29, heads: 16, kvHeads: 8, headDim: 64, scale: scaleOf(64) });
+});
 
 testOnProfiles("query heads share key heads in any ratio", async (gpu) => {
   for (const [h, kvHeads] of [[3, 1], [6, 2], [5, 3]]) {

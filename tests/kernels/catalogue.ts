@@ -7,8 +7,10 @@ import { activation, activationBackward } from "../../kernels/activation.ts";
 import { adamw } from "../../kernels/adamw.ts";
 import { attention } from "../../kernels/attention.ts";
 import { attentionBackward } from "../../kernels/attention_backward.ts";
-import { attentionDecode, cacheAppend, cacheFill } from "../../kernels/attention_decode.ts";
+import { attentionDecode } from "../../kernels/attention_decode.ts";
+import { cacheFill } from "../../kernels/cache_fill.ts";
 import { columnSums } from "../../kernels/column_sums.ts";
+import { decodeLayer } from "../../kernels/decode_layer.ts";
 import { elementwise, fill } from "../../kernels/elementwise.ts";
 import { embedding, embeddingBackward } from "../../kernels/embedding.ts";
 import type { Launch, Profile } from "../../kernels/kernel.ts";
@@ -53,16 +55,30 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
   "attention.ts": (profile) => HEAD_DIMS.map((headDim) => attention(profile, any, { ...HEADS, headDim })),
   "attention_backward.ts": (profile) =>
     HEAD_DIMS.flatMap((headDim) => attentionBackward(profile, any, { ...HEADS, headDim })),
-  "attention_decode.ts": (profile) => [
-    cacheAppend(profile, any, { ...CACHE, headDim: 8 }),
-    cacheFill(profile, any, { ...CACHE, headDim: 8, maxLength: 5 }),
-    ...HEAD_DIMS.flatMap((headDim) =>
-      [1, 2, 4].map((kvHeads) => attentionDecode(profile, any, { ...CACHE, kvHeads, headDim }))
+  "attention_decode.ts": (profile) =>
+    HEAD_DIMS.flatMap((headDim) =>
+      [1, 2, 4].flatMap((kvHeads) =>
+        [any, DECODED].map((buffers) => attentionDecode(profile, buffers, { ...CACHE, kvHeads, headDim }))
+      )
     ),
-  ],
+  "cache_fill.ts": (profile) => [cacheFill(profile, any, { ...CACHE, headDim: 8, maxLength: 5 })],
   "column_sums.ts": (profile) =>
     (["plain", "rows", "rms", "layer"] as const)
       .flatMap((kind) => [3, 3000].flatMap((rows) => columnSums(profile, kind, any, { rows, cols: 8 }))),
+  "decode_layer.ts": (profile) =>
+    profile.kind === "gpu"
+      ? []
+      : HEAD_DIMS.flatMap((headDim) =>
+        ([["rms", "swiglu"], ["layer", "gelu"]] as const).map(([norm, activation]) => {
+          const size = { width: 8, inner: 8, vocab: 9, norm, activation, eps: 1e-5, headDim };
+          const llama = activation === "swiglu", weights = any;
+          const places = { weights, ...(llama ? {} : { biases: weights }) };
+          return decodeLayer(profile, llama ? any : { ...DECODED, weights: 0, work: 0, ids: 0 }, {
+            ...CACHE,
+            ...size,
+          }, places);
+        })
+      ),
   "elementwise.ts": (profile) => [
     elementwise(profile, { name: "lint", expression: "a * b", scalars: ["b"] }, { a: 0, b: 0 }, 0, 8),
     fill(profile, 0, 8, 0),
@@ -115,4 +131,6 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
 };
 
 const HEADS = { tokens: 70, heads: 4, kvHeads: 2, scale: 0.3 };
+/** The buffers of a decoding step without rotation. */
+const DECODED = { qkv: 0, positions: 0, keys: 0, values: 0, out: 0 };
 const CACHE = { rows: 3, capacity: 8, heads: 4, kvHeads: 2, scale: 0.3 };

@@ -7,7 +7,7 @@ import { random, relativeError, stored, testOnProfiles } from "./helpers.ts";
 testOnProfiles("column sums add what their table says to what was there", async (gpu) => {
   for (const kind of ["plain", "rows", "rms", "layer"] as ColumnSum[]) {
     for (
-      const [rows, cols] of [[1, 1], [5, 3], [32, 8], [33, 115], [200, 64], [97, 261], [2500, 12]]
+      const [rows, cols] of [[1, 1], [5, 3], [32, 8], [33, 115], [200, 64], [97, 261], [2500, 12], [40, 1024]]
     ) {
       const { floats } = random(rows + cols);
       const x = floats(rows * cols), dy = floats(rows * cols), s = floats(2 * rows), old = floats(cols);

@@ -8,7 +8,13 @@ const sortById = (ids: Uint32Array) =>
   Uint32Array.from([...ids.keys()].sort((a, b) => ids[a] - ids[b] || a - b));
 
 testOnProfiles("an embedding picks rows and its gradient sums them by id", async (gpu) => {
-  for (const [tokens, vocab, cols] of [[1, 1, 1], [7, 5, 3], [70, 11, 36], [129, 300, 13], [40, 1, 8]]) {
+  for (
+    const [tokens, vocab, cols] of [[1, 1, 1], [7, 5, 3], [70, 11, 36], [129, 300, 13], [40, 1, 8], [
+      5,
+      3,
+      1024,
+    ]]
+  ) {
     const { floats, below } = random(tokens + vocab + cols);
     const table = floats(vocab * cols), dy = floats(tokens * cols), old = floats(vocab * cols);
     const ids = Uint32Array.from({ length: tokens }, () => below(vocab));

@@ -1,5 +1,5 @@
 /** What the kernel tests share: both profiles on one adapter, random numbers, padded matrices, errors. */
-import { padded } from "../../kernels/kernel.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 
 let cpu: Promise<Gpu> | undefined;
@@ -59,7 +59,7 @@ export function stored(
   values: ArrayLike<number>,
   rows: number,
   cols: number,
-  { ld = padded(cols), extraRows = 0, outside = NaN } = {},
+  { ld = rowStride(cols), extraRows = 0, outside = NaN } = {},
 ): Float32Array<ArrayBuffer> {
   const out = new Float32Array((rows + extraRows) * ld).fill(outside);
   for (let r = 0; r < rows; r++) {

@@ -1,6 +1,6 @@
 /** Running launches in the kernel tests: upload, dispatch, read everything back, twice, and compare the bits. */
 import assert from "node:assert/strict";
-import { type Launch, padded } from "../../kernels/kernel.ts";
+import { type Launch, padded, rowStride } from "../../kernels/kernel.ts";
 import { readFloats, upload } from "../../src/gpu/buffers.ts";
 import type { Gpu, GpuWindow } from "../../src/gpu/device.ts";
 import { runOnce } from "../../src/gpu/run.ts";
@@ -40,20 +40,22 @@ export function words(floats: Float32Array<ArrayBuffer>): Uint32Array<ArrayBuffe
   return new Uint32Array(floats.buffer);
 }
 
-/** The [rows, cols] values of a stored matrix; its padding columns must be exactly zero, and what follows OUTSIDE. */
+/** The [rows, cols] values of a stored matrix; its padding columns must be exactly zero, and all else OUTSIDE. */
 export function unpadded(
   stored: Float32Array,
   rows: number,
   cols: number,
   name = "",
 ): Float32Array<ArrayBuffer> {
-  const ld = padded(cols);
+  const ld = rowStride(cols), width = padded(cols);
   const out = new Float32Array(rows * cols);
   for (let r = 0; r < rows; r++) {
     out.set(stored.subarray(r * ld, r * ld + cols), r * cols);
-    for (let c = cols; c < ld; c++) {
+    for (let c = cols; c < width; c++) {
       assert.equal(Math.abs(stored[r * ld + c]), 0, `${name} padding at row ${r}, column ${c}`);
     }
+    const between = stored.subarray(r * ld + width, (r + 1) * ld);
+    assert.ok(between.every((x) => x === OUTSIDE), `${name} was written behind row ${r}`);
   }
   assert.ok(stored.subarray(rows * ld).every((x) => x === OUTSIDE), `${name} was written below its last row`);
   return out;

@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { padded } from "../../kernels/kernel.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
 import {
   argmaxRows,
   klBackward,
@@ -12,7 +12,7 @@ import type { Gpu } from "../../src/gpu/device.ts";
 import { runOnce } from "../../src/gpu/run.ts";
 import { random, relativeError, stored, testOnProfiles } from "./helpers.ts";
 
-const VOCABULARIES = [5, 209, 331, 512, 5000];
+const VOCABULARIES = [5, 209, 331, 1024, 4096, 5000];
 const FIRST = 3;
 
 /** softmax of one row in float64. */
@@ -63,7 +63,7 @@ async function checkLogProb(gpu: Gpu, shape: Chunk, spread: number): Promise<voi
     dentropy: upload(gpu, dentropy),
   };
   // The columns past the vocabulary hold anything.
-  const ld = padded(vocab);
+  const ld = rowStride(vocab);
   const poisoned = stored(logits, rows, vocab);
   for (let r = 0; r < rows; r++) poisoned.fill(NaN, r * ld + vocab, (r + 1) * ld);
   gpu.device.queue.writeBuffer(buffers.logits.buffer, 0, poisoned);
@@ -106,7 +106,7 @@ async function checkLogProb(gpu: Gpu, shape: Chunk, spread: number): Promise<voi
   assert.ok(error < 1e-6 * (2 + spread / 4), `the gradient has a relative error of ${error} for ${name}`);
   for (let r = 0; r < rows; r++) {
     assert.ok(
-      got.subarray(r * ld + vocab, (r + 1) * ld).every((x) => x === 0),
+      got.subarray(r * ld + vocab, r * ld + padded(vocab)).every((x) => x === 0),
       `padding is not zero for ${name}`,
     );
   }
@@ -151,7 +151,7 @@ async function checkKl(gpu: Gpu, shape: Chunk, spread: number, distance: number)
   const error = largestError(got, want);
   // A log-sum-exp near `spread` is rounded by spread · 2⁻²⁴, and scales the divergence.
   assert.ok(error < 1e-6 * (1 + spread / 8 * Math.max(...want)), `kl is off by ${error} for ${name}`);
-  const ld = padded(vocab), all = await readFloats(gpu, P);
+  const ld = rowStride(vocab), all = await readFloats(gpu, P);
   const inner = gradient.map((_, i) => all[Math.floor(i / vocab) * ld + i % vocab]);
   assert.ok(
     largestError(inner, gradient) < 1e-6 * (2 + spread) * (1 + distance),
@@ -159,7 +159,7 @@ async function checkKl(gpu: Gpu, shape: Chunk, spread: number, distance: number)
   );
   for (let r = 0; r < rows; r++) {
     assert.ok(
-      all.subarray(r * ld + vocab, (r + 1) * ld).every((x) => x === 0),
+      all.subarray(r * ld + vocab, r * ld + padded(vocab)).every((x) => x === 0),
       `padding is not zero for ${name}`,
     );
   }

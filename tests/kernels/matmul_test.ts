@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { padded } from "../../kernels/kernel.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
 import { matmul, type MatmulShape, type Trans } from "../../kernels/matmul.ts";
 import { readFloats, upload } from "../../src/gpu/buffers.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
@@ -22,7 +22,7 @@ async function check(gpu: Gpu, c: Case): Promise<void> {
   const { floats } = random(c.seed ?? m * 31 + n * 7 + k);
   const [rowsA, colsA] = trans === "tn" ? [k, m] : [m, k];
   const [rowsB, colsB] = trans === "nt" ? [n, k] : [k, n];
-  const { lda = padded(colsA), ldb = padded(colsB), ldc = padded(n) } = c;
+  const { lda = rowStride(colsA), ldb = rowStride(colsB), ldc = rowStride(n) } = c;
   const rowsPer = (stride: number | undefined, ld: number) => stride === undefined ? 0 : stride / ld;
 
   const a = Array.from({ length: count }, () => floats(rowsA * colsA));
@@ -109,6 +109,16 @@ testOnProfiles(
       await check(gpu, { ...size, residual: true });
       await check(gpu, { ...size, accumulate: true });
       await check(gpu, { ...size, bias: true, residual: true, accumulate: true });
+    }
+  },
+);
+
+testOnProfiles(
+  "matrices of 1024 columns lie further apart, and nothing between their rows is touched",
+  async (gpu) => {
+    for (const trans of transpositions) {
+      await check(gpu, { trans, m: 1024, n: 36, k: 11, residual: true });
+      await check(gpu, { trans, m: 5, n: 1024, k: 2048 });
     }
   },
 );

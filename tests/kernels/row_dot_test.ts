@@ -4,7 +4,7 @@ import { OUTSIDE, run, unpadded } from "./launches.ts";
 import { random, relativeError, stored, testOnProfiles } from "./helpers.ts";
 
 testOnProfiles("a head with one output equals float64, forward and back", async (gpu) => {
-  for (const [rows, cols] of [[1, 1], [9, 3], [70, 64], [33, 331], [2, 1000]]) {
+  for (const [rows, cols] of [[1, 1], [9, 3], [70, 64], [33, 331], [2, 1000], [3, 1024]]) {
     const { floats } = random(rows + cols);
     const x = floats(rows * cols), w = floats(cols), dout = floats(rows), old = floats(rows * cols);
     const outside = { extraRows: 2, outside: OUTSIDE };

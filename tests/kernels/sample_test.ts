@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { padded } from "../../kernels/kernel.ts";
+import { rowStride } from "../../kernels/kernel.ts";
 import { sampleTokens, type Sampling } from "../../kernels/sample.ts";
 import { philox } from "../../src/random/stream.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
@@ -24,7 +24,7 @@ interface Rows {
 /** Draws once for every row. Padding logits are huge, so that drawing one would be seen. */
 async function draw(gpu: Gpu, sampling: Sampling, given: Rows) {
   const { vocab, logits, most = 1 } = given;
-  const rows = logits.length, ld = padded(vocab);
+  const rows = logits.length, ld = rowStride(vocab);
   const stored = new Float32Array(rows * ld).fill(99);
   logits.forEach((row, r) => stored.set(row, r * ld));
   const each = (values: number[] | undefined, usual: (r: number) => number) =>

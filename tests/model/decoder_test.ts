@@ -1,6 +1,6 @@
 /** The decoder against PyTorch: hidden states, logits, loss, log-probabilities and the gradient of every parameter. */
 import assert from "node:assert/strict";
-import { padded } from "../../kernels/kernel.ts";
+import { rowStride } from "../../kernels/kernel.ts";
 import { packBatch } from "../../src/data/batches.ts";
 import { packedInputs } from "../../src/train/rollout.ts";
 import { readFloats } from "../../src/gpu/buffers.ts";
@@ -74,7 +74,7 @@ async function checkDecoder(directory: string, profile: "cpu" | "gpu"): Promise<
       continue;
     }
     const [, columns, width = 1] = g.shape(name);
-    const ld = width === 1 ? 1 : padded(width);
+    const ld = width === 1 ? 1 : rowStride(width);
     const ofLabel = name.startsWith("logprobs");
     let worst = 0;
     documents.forEach((document, b) => {

@@ -1,6 +1,6 @@
 /** Checking a recorded operation against float64: its value and, by central differences, the gradient of each input. */
 import assert from "node:assert/strict";
-import { padded } from "../../kernels/kernel.ts";
+import { padded, rowStride } from "../../kernels/kernel.ts";
 import { readFloats, upload } from "../../src/gpu/buffers.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { multiply } from "../../src/tape/ops/elementwise.ts";
@@ -33,10 +33,10 @@ export interface OperationCase<K extends string, C extends string> {
 /** Rows of a stored matrix, or the elements of a vector, without their padding, which must be zero in a matrix. */
 export function logical(memory: Float32Array, shape: number[], name = ""): Float32Array {
   if (shape.length === 1) return memory.slice(0, shape[0]);
-  const [rows, cols] = shape, ld = padded(cols);
+  const [rows, cols] = shape, ld = rowStride(cols);
   const out = new Float32Array(rows * cols);
   for (let r = 0; r < rows; r++) {
-    for (let c = 0; c < ld; c++) {
+    for (let c = 0; c < padded(cols); c++) {
       const value = memory[r * ld + c];
       if (c < cols) out[r * cols + c] = value;
       else assert.equal(Math.abs(value), 0, `${name} has a padding column of ${value}`);

@@ -12,7 +12,7 @@ import { attention as attentionKernel } from "../../../kernels/attention.ts";
 import { attentionBackward } from "../../../kernels/attention_backward.ts";
 import { columnSumPartials, columnSums } from "../../../kernels/column_sums.ts";
 import { embedding as embeddingKernel, embeddingBackward } from "../../../kernels/embedding.ts";
-import { padded } from "../../../kernels/kernel.ts";
+import { padded, rowStride } from "../../../kernels/kernel.ts";
 import { norm as normKernel, normBackward, type NormKind } from "../../../kernels/norm.ts";
 import { rope as ropeKernel } from "../../../kernels/rope.ts";
 import type { Tape, Tensor } from "../tape.ts";
@@ -79,10 +79,10 @@ export function rope(
   tables: { cos: Tensor; sin: Tensor },
   h: Heads,
 ): Tensor {
-  const [tokens, ld] = qkv.shape;
+  const [tokens, width] = qkv.shape;
   const shape = {
     tokens,
-    ld,
+    ld: rowStride(width),
     heads: h.heads + h.kvHeads,
     headDim: h.headDim,
     headStride: padded(h.headDim),

@@ -7,7 +7,7 @@
 import { fill } from "../../../kernels/elementwise.ts";
 import { klBackward, klForward, logProbBackward, logProbForward } from "../../../kernels/log_prob.ts";
 import { matmul } from "../../../kernels/matmul.ts";
-import { padded } from "../../../kernels/kernel.ts";
+import { rowStride } from "../../../kernels/kernel.ts";
 import { physicalSize, type Tape, type Tensor } from "../tape.ts";
 
 /** Floats of logits in one chunk: what stays in a CPU's cache, or keeps a GPU busy. */
@@ -31,7 +31,7 @@ interface Chunk {
 }
 
 function chunks(tape: Tape, tokens: number, vocab: number): Chunk[] {
-  const most = Math.max(32, Math.floor(CHUNK_FLOATS[tape.profile.kind] / padded(vocab) / 32) * 32);
+  const most = Math.max(32, Math.floor(CHUNK_FLOATS[tape.profile.kind] / rowStride(vocab) / 32) * 32);
   const count = Math.ceil(tokens / most);
   const each = Math.ceil(tokens / count / 32) * 32;
   const out: Chunk[] = [];

@@ -10,7 +10,7 @@ import {
   sum as sumKernel,
   sumPartials,
 } from "../../../kernels/reduce.ts";
-import { padded } from "../../../kernels/kernel.ts";
+import { rowStride } from "../../../kernels/kernel.ts";
 import { physicalSize, type Tape, type Tensor } from "../tape.ts";
 
 /** Σ x, a tensor of shape [1]. x is a vector. */
@@ -37,7 +37,7 @@ export function sum(tape: Tape, x: Tensor): Tensor {
 /** Rows x[index[i]] of a matrix, or elements of a vector. No index may appear twice where x is differentiable. */
 export function gather(tape: Tape, x: Tensor, index: Tensor): Tensor {
   const [count] = index.shape;
-  const width = x.shape.length === 2 ? padded(x.shape[1]) : 1;
+  const width = x.shape.length === 2 ? rowStride(x.shape[1]) : 1;
   const out = tape.tensor(`${x.label}[index]`, [count, ...x.shape.slice(1)]);
   tape.push(gatherKernel(tape.profile, { x, index, out }, { count, width }));
   tape.record("gather", out, [x], (dout) => {

@@ -56,7 +56,7 @@ export const pretrainSchema = z.strictObject({
   maxSteps: option(
     GROUPS.length,
     "Optimiser steps; -1 leaves it to num_train_epochs.",
-    count(-1).default(8000),
+    count(-1).default(10000),
   ),
   perDeviceTrainBatchSize: option(
     GROUPS.length,
