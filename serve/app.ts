@@ -15,6 +15,7 @@ import { addControlRoutes } from "./routes/control.ts";
 import { addFileRoutes } from "./routes/files.ts";
 import { addKnobRoutes } from "./routes/knobs.ts";
 import { addMetricRoutes } from "./routes/metrics.ts";
+import { addPageRoutes, isPage } from "./routes/page.ts";
 import { addRunRoutes } from "./routes/runs.ts";
 import { addStreamRoutes } from "./routes/stream.ts";
 import { addSystemRoutes } from "./routes/system.ts";
@@ -59,6 +60,7 @@ export function makeApp(context: Context, { names, token, rate }: Guards): Answe
   addStreamRoutes(app, context);
   addFileRoutes(app, context);
   addSystemRoutes(app, context, gauges);
+  addPageRoutes(app);
 
   app.openAPIRegistry.registerComponent("securitySchemes", "token", { type: "http", scheme: "bearer" });
   app.doc31("/openapi.json", {
@@ -105,7 +107,7 @@ export function makeApp(context: Context, { names, token, rate }: Guards): Answe
       if (pathname === "/healthz") return await app.fetch(request, { address });
       limit(address);
       checkAddress(request, names());
-      if (token !== undefined && pathname !== "/readyz") checkToken(request, token);
+      if (token !== undefined && pathname !== "/readyz" && !isPage(pathname)) checkToken(request, token);
       return await app.fetch(await withBody(request), { address });
     } catch (error) {
       const refusal = refusalOf(error as Error);

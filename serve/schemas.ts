@@ -97,6 +97,7 @@ export const runDetail = run.extend({
   queue_place: integer("Its place in the queue, from 1.").nullable(),
   pending: z.array(request).meta({ description: "Requests without an answer." }),
   events: z.array(event).meta({ description: "The last events." }),
+  stream_end: integer("The last entry of its stream; follow it from there."),
   failure: z.object({
     message: z.string(),
     code: integer("Exit code.").nullable(),
@@ -188,6 +189,7 @@ export const point = z.object({
   stage: z.string(),
   name: z.string(),
   step: integer("The first of its steps."),
+  time: unixTime("When that was made"),
   value: value.meta({ description: "The mean of its steps that have a number." }),
   min: value,
   max: value,

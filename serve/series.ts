@@ -22,6 +22,8 @@ export interface Point {
   name: string;
   /** The first of its steps. */
   step: number;
+  /** When that was made, Unix time in seconds. */
+  time: number;
   value: number | string;
   min: number | string;
   max: number | string;
@@ -52,10 +54,21 @@ export async function readSeries(
     const stride = width * Math.max(1, Math.floor(STEPS_AT_A_TIME / width));
     for (let at = first; at <= last; at += stride) {
       const part = { from: at, to: Math.min(last, at + stride - 1) };
-      for (const { step, count, min, max, mean } of reader.buckets(series.stage, series.name, part, width)) {
+      for (
+        const { step, time, count, min, max, mean } of reader.buckets(series.stage, series.name, part, width)
+      ) {
         if (points.length === MOST_POINTS) return { points, truncated: true };
         const [value, least, most] = [mean, min, max].map((number) => plainNumber(number ?? NaN));
-        points.push({ stage: series.stage, name: series.name, step, value, min: least, max: most, count });
+        points.push({
+          stage: series.stage,
+          name: series.name,
+          step,
+          time,
+          value,
+          min: least,
+          max: most,
+          count,
+        });
       }
       await breathe();
     }
@@ -63,7 +76,7 @@ export async function readSeries(
   return { points, truncated: false };
 }
 
-const COLUMNS = ["stage", "name", "step", "value", "min", "max", "count"] as const;
+const COLUMNS = ["stage", "name", "step", "time", "value", "min", "max", "count"] as const;
 
 /** Points as comma-separated values with a line of names. */
 export function csv(points: Point[]): string {

@@ -46,6 +46,7 @@ export function runPage(context: Context, view: RunView): z.output<typeof runDet
     queue_place: place < 0 ? null : place + 1,
     pending: reader?.waiting(PENDING).map(requestRow) ?? [],
     events: reader?.lastEvents(EVENTS).map(eventRow) ?? [],
+    stream_end: reader?.lastSeq() ?? 0,
     failure: view.failure ?? null,
     journal: context.state.journal(view.id, JOURNAL),
   };

@@ -115,11 +115,13 @@ export function openCharts(container) {
   return {
     /** Draws the charts of `stage`. */
     draw(stage, points) {
-      const wanted = new Set();
-      for (const chart of CHARTS[stage] ?? CHARTS.sft) {
-        if (drawChart(stage, chart, points)) wanted.add(`${stage} ${chart.title}`);
-      }
-      for (const id of open.keys()) if (!wanted.has(id)) close(id);
+      const drawn = (CHARTS[stage] ?? CHARTS.sft)
+        .map((chart) => drawChart(stage, chart, points)).filter((found) => found !== undefined);
+      for (const [id, found] of open) if (!drawn.includes(found)) close(id);
+      // One whose metric came late stands where it belongs.
+      drawn.forEach(({ box }, i) => {
+        if (container.children[i] !== box) container.insertBefore(box, container.children[i] ?? null);
+      });
     },
     clear() {
       for (const id of [...open.keys()]) close(id);

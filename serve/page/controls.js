@@ -8,7 +8,7 @@ const WAIT = 20;
 
 /** Which buttons make sense in which state: path, label, and a question before it is done. */
 const ACTIONS = {
-  queued: [["kill", "Take out of the queue"]],
+  queued: [["stop", "Take out of the queue"]],
   going: [["pause", "Pause"], ["checkpoint", "Checkpoint now"], ["stop", "Stop after this step"], [
     "kill",
     "Kill",
@@ -105,7 +105,7 @@ export function openControls(id, changed) {
       this.step(detail, new Map());
     },
     /** Where it is, and how long it will take if it goes on like this. */
-    step({ stage, step, total, state, queue_place: place, metrics }, times) {
+    step({ stage, step, total, state, queue_place: place, metrics, config }, times) {
       bar.value = total ? step / total : 0;
       bar.setAttribute("aria-label", total ? `${stage} step ${step} of ${total}` : "not begun");
       const recent = [...times].slice(-20);
@@ -121,6 +121,7 @@ export function openControls(id, changed) {
         ? `${stage} step ${step} of ${total}${left}` +
           (metrics?.["objective/kl_coef"] === undefined ? "" : `, β ${format(metrics["objective/kl_coef"])}`)
         : "Not begun.";
+      if (config?.adapter) facts.textContent += ` On ${config.adapter}.`;
     },
     rollBack: (stage, step) =>
       act(

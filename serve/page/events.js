@@ -3,14 +3,12 @@ import { byId, element } from "./dom.js";
 
 const MOST = 300;
 
-/** The list of events; one that is told twice is shown once. */
+/** The list of events. */
 export function openEvents() {
-  const list = byId("events"), seen = new Set();
+  const list = byId("events");
   list.replaceChildren();
   return {
-    add({ id, kind, stage, step, time, detail }) {
-      if (seen.has(id)) return;
-      seen.add(id);
+    add({ kind, stage, step, time, detail }) {
       const at = new Date(time * 1000);
       const facts = Object.entries(detail).map(([name, value]) =>
         `${name} ${typeof value === "object" ? JSON.stringify(value) : value}`

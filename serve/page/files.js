@@ -55,7 +55,7 @@ export function openFiles(id, rollBack) {
                     element("button", {
                       type: "button",
                       onclick: () => rollBack(stage, step),
-                    }, `Roll back to ${step}`),
+                    }, `Roll back to ${stage} step ${step}`),
                   ),
                 );
               }),

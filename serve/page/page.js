@@ -30,7 +30,9 @@ async function show(id) {
   const abort = new AbortController();
   const metrics = openMetrics();
   const path = `/runs/${id}`;
-  let detail, stage, due = false;
+  let detail, chosen, due = false;
+  /** The stage that is drawn: the one that goes, unless the person chose another. */
+  const stage = () => chosen ?? detail.stage;
 
   const controls = openControls(id, refresh);
   const knobs = openKnobs(id);
@@ -46,7 +48,7 @@ async function show(id) {
       due = false;
       if (abort.signal.aborted) return;
       showStages();
-      charts.draw(stage, metrics.points(stage));
+      charts.draw(stage(), metrics.points(stage()));
     });
   }
 
@@ -57,9 +59,9 @@ async function show(id) {
       element("button", {
         type: "button",
         role: "tab",
-        "aria-selected": String(name === stage),
+        "aria-selected": String(name === stage()),
         onclick() {
-          stage = name;
+          chosen = name;
           charts.clear();
           draw();
         },
@@ -69,22 +71,20 @@ async function show(id) {
 
   async function refresh() {
     detail = await api(path, { signal: abort.signal });
-    stage ??= detail.stage;
     controls.show(detail);
     await Promise.all([knobs.refresh(detail), files.refresh(), samples.refresh(detail)]);
   }
 
-  function told({ id: seq, kind, data }) {
+  function told({ kind, data }) {
     const { stage: of, step, time } = data;
     if (kind === "metrics") {
       metrics.step(of, step, data.data, time);
-      if (of !== detail.stage && detail.state !== "finished") stage = of;
       Object.assign(detail, { stage: of, step });
       controls.step(detail, metrics.points(of).times);
       draw();
     } else if (kind === "samples") samples.more(of, step);
     else {
-      events.add({ id: seq, kind, stage: of, step, time, detail: data.data });
+      events.add({ kind, stage: of, step, time, detail: data.data });
       if (kind === "rolled_back") metrics.dropAfter(of, step);
       draw();
       refreshSoon();
@@ -104,6 +104,8 @@ async function show(id) {
       draw();
     },
     refreshSoon,
+    // Checkpoints are written without a word.
+    lookForFiles: files.refresh,
     state: () => detail?.state,
     close() {
       abort.abort();
@@ -147,6 +149,7 @@ async function list() {
   const mine = runs.find(({ id }) => id === shown?.id);
   // A process that died tells nothing; the list knows.
   if (mine && mine.state !== shown.state()) shown.refreshSoon();
+  else if (mine?.state === "going") await shown.lookForFiles();
 }
 
 function route() {

@@ -53,7 +53,7 @@ export function openNewRun(started) {
   });
 
   function fill(method) {
-    const { properties, required = [] } = methods.find(({ method: name }) => name === method).options;
+    const { properties, required = [] } = methods[method];
     const fields = Object.entries(properties).map((
       [name, schema],
     ) => [name, optionField(name, schema, required)]);
@@ -71,12 +71,8 @@ export function openNewRun(started) {
         element(
           "select",
           { id: "method", onchange: (event) => fill(event.target.value) },
-          methods.map(({ method: name, description }) =>
-            element(
-              "option",
-              { value: name, selected: name === method },
-              description ? `${name}: ${description}` : name,
-            )
+          Object.keys(methods).map((name) =>
+            element("option", { value: name, selected: name === method }, name)
           ),
         ),
       ),

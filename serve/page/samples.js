@@ -39,7 +39,7 @@ export function openSamples(id) {
   async function answersBefore() {
     if (stage !== "ppo" || !compare.checked) return new Map();
     if (!before) {
-      const { samples } = await api(`/runs/${id}/samples?stage=ppo&from_step=0&to_step=0&limit=1000`);
+      const { samples } = await api(`/runs/${id}/samples?stage=ppo&from_step=0&to_step=0&limit=500`);
       before = new Map(samples.map(({ prompt, completion }) => [prompt, completion]));
       if (samples.length === 0) before = undefined;
     }

@@ -11,6 +11,8 @@ import type { EventRow, KnobRow, RequestRow, SampleRow } from "./rows.ts";
 export interface Bucket {
   /** The first of its steps. */
   step: number;
+  /** When that was made, Unix time in seconds. */
+  time: number;
   /** Values in it. */
   count: number;
   /** Smallest, largest and mean value; null where there is none but NaN. */
@@ -105,7 +107,7 @@ export function openReader(path: string): RunReader {
     },
     buckets: (stage, name, { from, to }, width) =>
       all<Bucket>(
-        `SELECT MIN(step) AS step, COUNT(*) AS count, MIN(value) AS min, MAX(value) AS max, AVG(value) AS mean
+        `SELECT MIN(step) AS step, MIN(time) AS time, COUNT(*) AS count, MIN(value) AS min, MAX(value) AS max, AVG(value) AS mean
           FROM metrics WHERE stage = ?1 AND name = ?2 AND step BETWEEN ?3 AND ?4
           GROUP BY CAST((step - ?3) / ?5 AS INTEGER) ORDER BY 1`,
         stage,

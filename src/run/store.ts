@@ -267,7 +267,10 @@ export function openStore(path: string): RunStore {
       ),
     truncateAfter(stage, step) {
       write(() => {
-        insertEvent(stage, step, "resumed", dropAfter(stage, step));
+        const dropped = dropAfter(stage, step);
+        // A stage that had not begun is not resumed.
+        if (step < 0 && dropped.droppedMetrics === 0) return;
+        insertEvent(stage, Math.max(0, step), "resumed", dropped);
       });
     },
     rollBack(stage, step, { who, id }) {

@@ -14,8 +14,8 @@ const browser = await chromium.launch({
   args: [...packed.args, "--no-sandbox"],
   headless: true,
 });
-const page = await browser.newPage({ viewport: { width: 1280, height: 900 } });
-page.setDefaultTimeout(30_000);
+const page = await browser.newPage({ locale: "en-US", viewport: { width: 1280, height: 900 } });
+page.setDefaultTimeout(60_000);
 const errors: string[] = [];
 page.on("console", (message: { type(): string; text(): string }) => {
   if (message.type() === "error") errors.push(message.text());
@@ -30,6 +30,13 @@ const button = (name: string | RegExp) => page.getByRole("button", { name });
 const latest = async (title: string) =>
   Number(/ ([-\d.e]+)$/.exec(await chart(title).getAttribute("aria-label"))?.[1]);
 
+// Whatever fails, one sees the page as it was.
+addEventListener("unhandledrejection", async (event) => {
+  event.preventDefault();
+  console.error(event.reason, errors, await page.locator("#connection").textContent());
+  await shot("failed");
+  Deno.exit(1);
+});
 await page.goto(url);
 await page.getByText("No run is selected").waitFor();
 
@@ -48,6 +55,7 @@ const options = {
   eval_prompts: "16",
   best_of_n: "0",
   save_steps: "10",
+  save_total_limit: "30",
 };
 for (const [name, value] of Object.entries(options)) await page.fill(`[name="${name}"]`, value);
 await page.click("#start");
@@ -55,7 +63,7 @@ const refusal = page.locator("#new-dialog .error");
 await refusal.filter({ hasText: "ppo_steps" }).waitFor();
 const refused = await refusal.textContent();
 await shot("form", false);
-await page.fill('[name="ppo_steps"]', "120");
+await page.fill('[name="ppo_steps"]', "90");
 await page.click("#start");
 
 // Points arrive while it goes.
@@ -75,15 +83,17 @@ await said.waitFor();
 const holds = Number(/step (\d+)/.exec(await said.textContent())![1]);
 await shot("paused");
 await button("Go on").click();
-await page.waitForFunction(() =>
-  / 0\.3$/.test(document.querySelector('.chart[aria-label^="β:"]')?.ariaLabel ?? "")
-);
+await page.locator('.chart[aria-label^="β:"][aria-label$=" 0.3"]').waitFor();
 const after = await latest("β");
 
 // Back to a checkpoint, and on to the end.
-await button("Roll back to 10").click();
+await button(/^Roll back to ppo step 10$/).waitFor();
+await button("Pause").click();
+await state("paused");
+await button(/^Roll back to ppo step 10$/).click();
 await button("Yes").click();
 await page.locator("#events", { hasText: "rolled back" }).waitFor();
+await button("Go on").click();
 const events = await page.locator("#events li").allTextContents();
 await state("finished");
 await page.locator(".sample ins, .sample small").first().waitFor();
@@ -91,26 +101,28 @@ await page.locator("#files a", { hasText: "report.html" }).waitFor();
 await shot("finished");
 const charts = await page.locator(".chart figcaption").allTextContents();
 
-// Dark, on a phone, and with the keyboard alone.
+// Dark, and on a phone.
 await page.click("#theme");
 await shot("dark");
 await page.setViewportSize({ width: 390, height: 844 });
 await shot("phone");
-const overflow = await page.evaluate(() => document.documentElement.scrollWidth - innerWidth);
-await page.evaluate(() => (document.activeElement as HTMLElement).blur());
+const overflow = await page.evaluate("document.documentElement.scrollWidth - innerWidth");
+// Loaded again, it shows what was; then with the keyboard alone.
+await page.reload();
+await chart("Reward").waitFor();
+const again = await page.locator(".chart figcaption").allTextContents();
 const focused: string[] = [];
 for (let i = 0; i < 6; i++) {
   await page.keyboard.press("Tab");
   focused.push(
-    await page.evaluate(() =>
-      document.activeElement!.id || document.activeElement!.textContent!.slice(0, 20)
-    ),
+    await page.evaluate("document.activeElement.id || document.activeElement.textContent.slice(0, 20)"),
   );
 }
-// Loaded again, it shows what was.
-await page.reload();
-await chart("Reward").waitFor();
-const again = await page.locator(".chart figcaption").allTextContents();
+await page.locator("#new-run").focus();
+await page.keyboard.press("Enter");
+await page.locator("#new-dialog[open] #method").waitFor();
+await page.keyboard.press("Escape");
+await page.locator("#new-dialog:not([open])").waitFor({ state: "attached" });
 await browser.close();
 console.log(
   JSON.stringify({ refused, wrong, before, after, holds, events, charts, again, overflow, focused, errors }),
