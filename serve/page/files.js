@@ -8,7 +8,7 @@ export function openFiles(id, rollBack) {
   table.replaceChildren();
   list.replaceChildren();
 
-  const link = ({ path, bytes }) =>
+  const link = ({ path, bytes }, text = path) =>
     element(
       "li",
       {},
@@ -18,7 +18,7 @@ export function openFiles(id, rollBack) {
           event.preventDefault();
           download(`/runs/${id}/files/${path}`, path.split("/").at(-1));
         },
-      }, path),
+      }, text),
       element("small", {}, ` ${size(bytes)}`),
     );
 
@@ -48,7 +48,7 @@ export function openFiles(id, rollBack) {
                   {},
                   element("td", {}, stage),
                   element("td", {}, String(step)),
-                  element("td", {}, model ? link(model).firstChild : ""),
+                  element("td", {}, model ? link(model, "model.safetensors").firstChild : ""),
                   element(
                     "td",
                     {},

@@ -99,6 +99,7 @@ await state("finished");
 await page.locator(".sample ins, .sample small").first().waitFor();
 await page.locator("#files a", { hasText: "report.html" }).waitFor();
 await shot("finished");
+await shot("page", false);
 const charts = await page.locator(".chart figcaption").allTextContents();
 
 // Dark, and on a phone.
