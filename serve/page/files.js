@@ -63,7 +63,9 @@ export function openFiles(id, rollBack) {
           )]
           : [element("p", { class: "hint" }, "No checkpoint yet.")]),
       );
-      list.replaceChildren(...files.filter(({ path }) => !path.includes("checkpoints/")).map(link));
+      list.replaceChildren(
+        ...files.filter(({ path }) => !path.includes("checkpoints/")).map((file) => link(file)),
+      );
     },
   };
 }
