@@ -264,7 +264,7 @@ export async function ending(api: Client, runsDir: string): Promise<void> {
   const lines = (await api.call("GET", `${query}&format=ndjson`)).text.trimEnd().split("\n");
   assert.deepEqual(lines.map((line) => JSON.parse(line)), points);
   const csv = (await api.call("GET", `${query}&format=csv`)).text.trimEnd().split("\n");
-  assert.equal(csv[0], "stage,name,step,value,min,max,count");
+  assert.equal(csv[0], "stage,name,step,time,value,min,max,count");
   assert.equal(csv.length, points.length + 1);
 
   const { samples, next_row } = await api.expect(
