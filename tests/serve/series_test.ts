@@ -63,7 +63,7 @@ Deno.test("numbers that JSON does not know have names, and commas do not break a
   }, async (read) => {
     const { points } = await read({});
     assert.deepEqual(points.map(({ value }) => value), ["NaN", "Infinity", "-Infinity", -0.5]);
-    assert.equal(csv(points).split("\n")[1], 'sft,"odd,""name""",0,NaN,NaN,NaN,1');
+    assert.match(csv(points).split("\n")[1], /^sft,"odd,""name""",0,\d{10}[.\d]*,NaN,NaN,NaN,1$/);
     assert.deepEqual((await read({ maxPoints: 1 })).points.map(({ count, min, max }) => [count, min, max]), [
       [4, "-Infinity", "Infinity"],
     ]);
