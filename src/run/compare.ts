@@ -5,6 +5,7 @@
  */
 import { createHash } from "node:crypto";
 import { join } from "node:path";
+import { fileExists } from "../model/json_file.ts";
 import { checkpointSteps } from "./checkpoint.ts";
 import type { RunStore } from "./store.ts";
 
@@ -87,7 +88,7 @@ function resultFiles({ dir, stages }: ComparedRun): string[] {
       const path = join(folder, "checkpoints", `step-${step}`);
       return [...Deno.readDirSync(join(dir, path))].map(({ name }) => join(path, name));
     }),
-  ]).filter((path) => hashOf(join(dir, path)) !== undefined);
+  ]).filter((path) => fileExists(join(dir, path)));
 }
 
 function hashOf(path: string): string | undefined {

@@ -5,6 +5,20 @@ import { runProgram } from "../../src/cli/program.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
+/** The whole job, small: a dozen steps of each stage and a checkpoint after every third. */
+export const SMALL_TRAIN = {
+  demonstrations: 96,
+  sft_batch_size: 16,
+  pairs: 96,
+  reward_batch_size: 8,
+  ppo_steps: 12,
+  ppo_batch_size: 8,
+  eval_steps: 6,
+  eval_prompts: 8,
+  best_of_n: 0,
+  save_steps: 3,
+};
+
 /** What a command line came to. */
 export interface Outcome {
   code: number;

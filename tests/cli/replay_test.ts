@@ -1,24 +1,12 @@
 /** A run that was steered by hand while it went, and replayed from its journal. */
 import assert from "node:assert/strict";
 import { join } from "node:path";
+import { readRunConfig } from "../../src/run/run.ts";
 import { openStore } from "../../src/run/store.ts";
 import { withDirectory } from "../assets.ts";
-import { flags, keel, startKeel, writeLines } from "./keel.ts";
+import { flags, keel, SMALL_TRAIN, startKeel, writeLines } from "./keel.ts";
 
-const SMALL = {
-  demonstrations: 96,
-  sft_batch_size: 16,
-  pairs: 96,
-  reward_batch_size: 8,
-  ppo_steps: 12,
-  ppo_batch_size: 8,
-  eval_steps: 6,
-  eval_prompts: 8,
-  best_of_n: 0,
-  save_steps: 3,
-  logging_steps: 1,
-  seed: 4,
-};
+const SMALL = { ...SMALL_TRAIN, logging_steps: 1, seed: 4 };
 
 Deno.test("a run that was steered, stopped and rolled back is replayed to the same bits, and a difference is told", async () => {
   await withDirectory(async (directory) => {
@@ -84,6 +72,11 @@ Deno.test("a run that was steered, stopped and rolled back is replayed to the sa
       /Not the same[^]*ppo step 9 \S+ was .* and is [^]*model.safetensors has other bytes/,
     );
     store.close();
+
+    const over = await keel("replay", dir, "--output_dir", dir, "--overwrite_output_dir");
+    assert.equal(over.code, 1);
+    assert.match(over.err, /cannot be replayed over itself/);
+    assert.ok(readRunConfig(dir), "the run is there still");
 
     const nothing = await keel("replay", directory);
     assert.equal(nothing.code, 1);

@@ -4,7 +4,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { z } from "zod";
 import { openStore } from "../../src/run/store.ts";
-import { writeLines } from "../cli/keel.ts";
+import { SMALL_TRAIN, writeLines } from "../cli/keel.ts";
 
 const ROOT = new URL("../../", import.meta.url).pathname;
 const BASE = join(ROOT, "src/parrot/base");
@@ -262,19 +262,7 @@ export function sftRun(directory: string, options: Record<string, unknown> = {})
 /** The whole pipeline, in seconds. */
 export const TRAIN = {
   method: "train",
-  options: {
-    demonstrations: 96,
-    sft_batch_size: 16,
-    pairs: 96,
-    reward_batch_size: 8,
-    ppo_steps: 12,
-    ppo_batch_size: 8,
-    eval_steps: 6,
-    eval_prompts: 8,
-    best_of_n: 0,
-    save_steps: 3,
-    seed: 4,
-  },
+  options: { ...SMALL_TRAIN, seed: 4 },
 };
 
 /** What must be equal where two runs are. */

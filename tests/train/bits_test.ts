@@ -5,24 +5,11 @@ import { join } from "node:path";
 import { randomStream } from "../../src/random/stream.ts";
 import { openStore } from "../../src/run/store.ts";
 import { withDirectory } from "../assets.ts";
+import { SMALL_TRAIN } from "../cli/keel.ts";
 
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
 
-/** The whole job, small: a dozen steps of each stage and a checkpoint after every third. */
-const SMALL = {
-  demonstrations: 96,
-  sft_batch_size: 16,
-  pairs: 96,
-  reward_batch_size: 8,
-  ppo_steps: 12,
-  ppo_batch_size: 8,
-  eval_steps: 6,
-  eval_prompts: 8,
-  best_of_n: 0,
-  save_steps: 3,
-  logging_steps: 1,
-  seed: 3,
-};
+const SMALL = { ...SMALL_TRAIN, logging_steps: 1, seed: 3 };
 
 function start(outputDir: string, resume: boolean): Deno.ChildProcess {
   const flags = Object.entries({ ...SMALL, output_dir: outputDir }).flatMap(([k, v]) => [`--${k}`, `${v}`]);

@@ -3,7 +3,8 @@
  *
  * @module
  */
-import { join } from "node:path";
+import { join, resolve } from "node:path";
+import { fileExists } from "../../model/json_file.ts";
 import { compareRuns } from "../../run/compare.ts";
 import { type ConfigFile, readRunConfig, removeRun } from "../../run/run.ts";
 import { openStore } from "../../run/store.ts";
@@ -23,13 +24,16 @@ export const run: CommandBody = async (given, io) => {
     throw new Error(`There is no run in ${dir}: it has no config.json. Expected the output_dir of a run.`);
   }
   const outputDir = options.outputDir ?? `${dir}-replay`;
+  if (resolve(outputDir) === resolve(dir)) {
+    throw new Error(`A run cannot be replayed over itself. Choose another --output_dir than ${dir}.`);
+  }
   const there = readRunConfig(outputDir);
-  if (there && !options.overwriteOutputDir) {
+  if ((there || fileExists(join(outputDir, "run.db"))) && !options.overwriteOutputDir) {
     throw new Error(
       `${outputDir} already holds a run. Choose another --output_dir, or replace it with --overwrite_output_dir.`,
     );
   }
-  removeRun(outputDir, there?.stages ?? config.stages);
+  if (options.overwriteOutputDir) removeRun(outputDir, there?.stages ?? config.stages);
   copyJournal(dir, outputDir, io);
   const body = await loadCommand(config.command as CommandName);
   const code = await body({
