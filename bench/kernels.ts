@@ -120,12 +120,15 @@ async function benchMatmul(): Promise<void> {
 function withoutLoads(launch: Launch<GpuWindow>): Launch<GpuWindow> {
   const before: string[] = [];
   const code = launch.kernel.code
-    .replace(/let ([ab]\d(?:_\d)?) = ([ab])\[[^;]*;/g, (_, name, matrix) => {
+    .replace(/let ([ab]\d(?:_\d)?) = (?:load_)?([ab])[[(][^;]*;/g, (_, name, matrix) => {
       before.push(`let ${name}_ = ${matrix}[lane + ${before.length}u];`);
       return `let ${name} = ${name}_ + vec4f(f32(step));`;
     })
     .replace("for (var step", `${before.join("\n")}\nfor (var step`);
-  return { ...launch, kernel: { ...launch.kernel, name: `${launch.kernel.name}_ceiling`, code } };
+  return {
+    ...launch,
+    kernel: { ...launch.kernel, name: `${launch.kernel.name}_ceiling`, code, wideCode: undefined },
+  };
 }
 
 async function benchAttention(): Promise<void> {

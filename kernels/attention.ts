@@ -80,13 +80,13 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
   const each = (text: (i: number) => string) => repeat(queries, text, "\n  ");
   return {
     ...INTERFACE,
+    storage: { ...INTERFACE.storage, qkv: "quad" },
     needs: ["subgroups"],
     workgroup: lanes,
-    module: "var<workgroup> firstKey: u32;",
     body: `
   let origin = ${blockFromTheEnd(block)};
-  if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
-  let first = workgroupUniformLoad(&firstKey);
+  // A barrier in its stead would put every variable into memory.
+  let first = subgroupBroadcastFirst(${alignedDown("starts[origin]")});
   let head = group.y;
   let last = min(origin + ${block - 1}u, u.tokens - 1u);
   ${headColumns(quads)}
@@ -96,13 +96,14 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
   let row${i} = min(query${i}, last);
   let start${i} = starts[row${i}];
   let span${i} = query${i} - start${i};
-  ${loadScalars(`q${i}_`, `qkv[row${i} * u.ld + qColumn + i] * (u.scale * ${LOG2E})`, headDim)}
+  ${loadScalars(`q${i}_`, `load_qkv(row${i} * u.ld + qColumn + i) * (u.scale * ${LOG2E})`, headDim)}
   ${repeat(headDim, (d) => `var o${i}_${d} = 0.0;`, " ")}
   var max${i} = ${START}; var sum${i} = 0.0;`
       )
     }
   ${shared.setup}
-  for (var key = first; key <= last; key += ${keys}u) {
+  var key = first;
+  loop {
     ${shared.place("at", "key", "last", "u.ld")}
     ${shared.load("k", "qkv", "at", "kColumn")}
     ${each((i) => repeat(keys, (j) => `var s${i}_${j} = 0.0;`, " "))}
@@ -129,6 +130,7 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
           repeat(keys, (j) => `let x${j} = ${shared.value("v", j, d)};`, " ")
         } ${repeat(queries, (i) => addWeighted(`o${i}_${d}`, `${i}`, keys, (j) => `x${j}`), " ")} }`)
     }
+    continuing { key += ${keys}u; break if key > last; }
   }
   ${
       each((i) =>

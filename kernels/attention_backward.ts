@@ -30,14 +30,15 @@ export function attentionBackward<B>(
   const { qkv, starts, ends, out, lse, dout, delta, dqkv } = buffers;
   const { tokens, heads, kvHeads, headDim } = shape;
   const cpu = profile.kind === "cpu", { lanes } = profile;
+  const matrix = cpu ? "quad" : "vec4f";
   const suffix = `${cpu ? `cpu${lanes}` : "gpu"}_${headDim}`;
   const dq = cachedKernel(`attention_dq_${suffix}`, () => ({
     storage: {
-      qkv: "vec4f",
+      qkv: matrix,
       starts: "u32",
       out: "vec4f",
       lse: "f32",
-      dout: "vec4f",
+      dout: matrix,
       delta: "f32",
       dqkv: "vec4f",
     },
@@ -46,7 +47,7 @@ export function attentionBackward<B>(
     ...(cpu ? dqCpu(lanes, headDim) : dqGpu(headDim)),
   }));
   const dkv = cachedKernel(`attention_dkv_${suffix}`, () => ({
-    storage: { qkv: "vec4f", ends: "u32", lse: "f32", dout: "vec4f", delta: "f32", dqkv: "vec4f" },
+    storage: { qkv: matrix, ends: "u32", lse: "f32", dout: matrix, delta: "f32", dqkv: "vec4f" },
     writes: ["dqkv"],
     uniforms: attentionUniforms,
     ...(cpu ? dkvCpu(lanes, headDim) : dkvGpu(headDim)),

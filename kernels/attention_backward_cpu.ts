@@ -81,11 +81,9 @@ export function dqCpu(lanes: number, headDim: number): Text {
   return {
     needs: ["subgroups"],
     workgroup: lanes,
-    module: "var<workgroup> firstKey: u32;",
     body: `
   let origin = ${blockFromTheEnd(block)};
-  if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
-  let first = workgroupUniformLoad(&firstKey);
+  let first = subgroupBroadcastFirst(${alignedDown("starts[origin]")});
   let head = group.y;
   let last = min(origin + ${block - 1}u, u.tokens - 1u);
   ${headColumns(quads)}
@@ -97,8 +95,8 @@ export function dqCpu(lanes: number, headDim: number): Text {
   let span${i} = query${i} - start${i};
   let at${i} = row${i} * u.ldo + qColumn;
   let lse${i} = lse[head * u.tokens + row${i}] * ${LOG2E};
-  ${loadScalars(`q${i}_`, `qkv[row${i} * u.ld + qColumn + i] * (u.scale * ${LOG2E})`, headDim)}
-  ${loadScalars(`g${i}_`, `dout[at${i} + i]`, headDim)}
+  ${loadScalars(`q${i}_`, `load_qkv(row${i} * u.ld + qColumn + i) * (u.scale * ${LOG2E})`, headDim)}
+  ${loadScalars(`g${i}_`, `load_dout(at${i} + i)`, headDim)}
   var product${i} = vec4f();
   for (var i = 0u; i < u.quads; i++) { product${i} = fma(g${i}_row[i], out[at${i} + i], product${i}); }
   let delta${i} = product${i}.x + product${i}.y + product${i}.z + product${i}.w;
@@ -154,12 +152,10 @@ export function dkvCpu(lanes: number, headDim: number): Text {
   return {
     needs: ["subgroups"],
     workgroup: lanes,
-    module: "var<workgroup> endQuery: u32;",
     body: `
   let origin = group.x * ${block}u;
   let last = u.tokens - 1u;
-  if (lane == 0u) { endQuery = ends[min(origin + ${block - 1}u, last)]; }
-  let end = workgroupUniformLoad(&endQuery);
+  let end = subgroupBroadcastFirst(ends[min(origin + ${block - 1}u, last)]);
   let kvHead = group.y;
   let kColumn = (u.heads + kvHead) * ${quads}u;
   let vColumn = (u.heads + u.kvHeads + kvHead) * ${quads}u;
@@ -168,8 +164,8 @@ export function dkvCpu(lanes: number, headDim: number): Text {
         `let key${i} = origin + ${i * lanes}u + lane;
   let row${i} = min(key${i}, last);
   let span${i} = ends[row${i}] - key${i};
-  ${loadScalars(`k${i}_`, `qkv[row${i} * u.ld + kColumn + i] * (u.scale * ${LOG2E})`, headDim)}
-  ${loadScalars(`v${i}_`, `qkv[row${i} * u.ld + vColumn + i]`, headDim)}
+  ${loadScalars(`k${i}_`, `load_qkv(row${i} * u.ld + kColumn + i) * (u.scale * ${LOG2E})`, headDim)}
+  ${loadScalars(`v${i}_`, `load_qkv(row${i} * u.ld + vColumn + i)`, headDim)}
   ${repeat(headDim, (d) => `var dk${i}_${d} = 0.0; var dv${i}_${d} = 0.0;`, " ")}`
       )
     }

@@ -87,9 +87,9 @@ export function sharedRows(lanes: number, count: number, quads: number) {
         (i) => `let ${at}${i} = min(${first} + sharedRow${i}, ${last}) * ${ld} + sharedQuad${i};`,
         "\n    ",
       ),
-    /** Statements that load the columns from `column` on of the rows placed at `at`. */
+    /** Statements that load the columns from `column` on of the rows placed at `at`; `matrix` is a binding of quads. */
     load: (name: string, matrix: string, at: string, column: string) =>
-      repeat(loads, (i) => `let ${name}${i} = ${matrix}[${at}${i} + ${column}];`, "\n    "),
+      repeat(loads, (i) => `let ${name}${i} = load_${matrix}(${at}${i} + ${column});`, "\n    "),
     /** Expression of element `d` of row `row` of the block, the same in all lanes. */
     value: (name: string, row: number, d: number) => {
       const element = row * quads + (d >> 2);
@@ -112,7 +112,10 @@ export function loadScalars(name: string, quad: string, headDim: number): string
   ${repeat(headDim, (d) => `let ${name}${d} = ${name}row[${d >> 2}].${COMPONENT[d & 3]};`, " ")}`;
 }
 
-/** Statements that store the scalars `name`0 … `name`(headDim − 1), times `factor`, from `index` on, with zeros in the padding. */
+/**
+ * Statements that store the scalars `name`0 … `name`(headDim − 1), times `factor`, from `index` on, with zeros in the padding:
+ * written out where the heads are small, as a loop where that would take long to compile.
+ */
 export function storeScalars(
   name: string,
   matrix: string,
@@ -123,6 +126,7 @@ export function storeScalars(
   const quads = quadsOf(headDim);
   const quad = (q: number) =>
     `vec4f(${repeat(4, (c) => 4 * q + c < headDim ? `${name}${4 * q + c}` : "0.0", ", ")})`;
+  if (quads <= 5) return repeat(quads, (q) => `${matrix}[${index} + ${q}u] = ${factor}${quad(q)};`, "\n    ");
   return `var ${name}row = array<vec4f, ${quads}>(${repeat(quads, quad, ", ")});
     for (var i = 0u; i < u.quads; i++) { ${matrix}[${index} + i] = ${factor}${name}row[i]; }`;
 }

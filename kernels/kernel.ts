@@ -27,6 +27,8 @@ export interface Kernel {
   name: string;
   /** WGSL without `enable` directives. */
   code: string;
+  /** The same for software adapters with 64-bit integers, where it differs: {@linkcode KernelSpec.storage}. */
+  wideCode?: string;
   /** Names of the storage buffers in binding order. */
   storage: string[];
   /** The bindings that the kernel writes, a subset of `storage`. */
@@ -49,7 +51,12 @@ export interface Launch<B> {
 /** Parts of a kernel; see {@linkcode defineKernel}. */
 export interface KernelSpec {
   name: string;
-  /** Binding name to element type, e.g. `{ x: "vec4f" }` for `var<storage, read_write> x: array<vec4f>`. */
+  /**
+   * Binding name to element type, e.g. `{ x: "vec4f" }` for `var<storage, read_write> x: array<vec4f>`.
+   *
+   * A `quad` is a vec4f that is only read, with `load_x(index)`: a software adapter checks and fetches every word of a vector
+   * on its own, so that two of 64 bits cost it less than four of 32.
+   */
   storage: Record<string, string>;
   writes: string[];
   /** Fields of the uniform `u`, e.g. `{ rows: "u32" }`. */
@@ -65,10 +72,24 @@ export interface KernelSpec {
 
 /** Assembles the WGSL of a kernel from its bindings and its body. */
 export function defineKernel(spec: KernelSpec): Kernel {
+  const types = Object.values(spec.storage);
+  return {
+    name: spec.name,
+    code: assemble(spec, false),
+    wideCode: types.includes("quad") ? assemble(spec, true) : undefined,
+    storage: Object.keys(spec.storage),
+    writes: spec.writes,
+    uniforms: Object.entries(spec.uniforms ?? {}),
+    needs: spec.needs ?? [],
+  };
+}
+
+function assemble(spec: KernelSpec, wide: boolean): string {
   const uniforms = Object.entries(spec.uniforms ?? {});
-  const storage = Object.keys(spec.storage);
-  const lines = Object.entries(spec.storage).map(([name, type], index) =>
-    `@group(0) @binding(${index}) var<storage, read_write> ${name}: array<${type}>;`
+  const storage = Object.entries(spec.storage);
+  const lines = storage.map(([name, type], index) =>
+    `@group(0) @binding(${index}) var<storage, read_write> ${name}: ` +
+    (type === "quad" ? quads(name, wide) : `array<${type}>;`)
   );
   if (uniforms.length > 0) {
     lines.push(`struct Uniforms { ${uniforms.map(([name, type]) => `${name}: ${type}`).join(", ")} }`);
@@ -81,14 +102,17 @@ export function defineKernel(spec: KernelSpec): Kernel {
     spec.body,
     `}`,
   );
-  return {
-    name: spec.name,
-    code: lines.join("\n"),
-    storage,
-    writes: spec.writes,
-    uniforms,
-    needs: spec.needs ?? [],
-  };
+  return lines.join("\n");
+}
+
+/** The type of a binding of quads, and the function that loads one. */
+function quads(name: string, wide: boolean): string {
+  if (!wide) return `array<vec4f>;\nfn load_${name}(i: u32) -> vec4f { return ${name}[i]; }`;
+  return `array<vec2<u64>>;
+fn load_${name}(i: u32) -> vec4f {
+  let x = ${name}[i];
+  return bitcast<vec4f>(vec4u(u32(x.x), u32(x.x >> 32u), u32(x.y), u32(x.y >> 32u)));
+}`;
 }
 
 const kernels = new Map<string, Kernel>();

@@ -14,7 +14,7 @@
  * @module
  */
 import { cachedKernel, type Kernel, repeat } from "./kernel.ts";
-import type { MatmulVariant } from "./matmul.ts";
+import type { MatmulVariant, Trans } from "./matmul.ts";
 import { matmulInterface, prepareStore, storeQuad, variantName } from "./matmul_text.ts";
 
 /** Time of a tile of this many rows, in units of a row of the 32-row tile (measured). */
@@ -37,8 +37,10 @@ export function cpuMatmul(lanes: number, rows: number, variant: MatmulVariant): 
     const b = variant.trans === "nt" ? rowsOfB() : columnsOfB();
     const loads = [...b.loads, ...a.loads];
     const sums = (row: number) => repeat(4, (column) => `s${row}_${column}`, ", ");
+    const { storage, ...rest } = matmulInterface(variant);
     return {
-      ...matmulInterface(variant),
+      ...rest,
+      storage: { ...storage, ...quadsOf(variant.trans) },
       needs: ["subgroups"],
       workgroup: lanes,
       body: `
@@ -49,7 +51,7 @@ export function cpuMatmul(lanes: number, rows: number, variant: MatmulVariant): 
   ${loads.map(({ name, start }) => `let ${name}_at = ${start};`).join("\n  ")}
   ${repeat(rows, (row) => repeat(4, (column) => `var s${row}_${column} = 0.0;`, " "), "\n  ")}
   for (var step = 0u; step < u.k; step += 4u) {
-    ${loads.map((load) => loadStatement(load, variant.tail)).join("\n    ")}
+    ${loads.map((load) => loadStatement(load, variant)).join("\n    ")}
     ${multiplyFourSteps(rows, a.find, b.find)}
   }
   // A loop over an indexed array, because one store per row compiles several times longer and runs no faster.
@@ -73,10 +75,15 @@ interface Load {
   k?: string;
 }
 
-function loadStatement({ name, matrix, k }: Load, tail: boolean): string {
-  const value = `${matrix}[${name}_at + ${k === undefined ? "step / 4u" : `step * u.ld${matrix}`}]`;
+function loadStatement({ name, matrix, k }: Load, { trans, tail }: MatmulVariant): string {
+  const index = `${name}_at + ${k === undefined ? "step / 4u" : `step * u.ld${matrix}`}`;
+  const value = matrix in quadsOf(trans) ? `load_${matrix}(${index})` : `${matrix}[${index}]`;
   return `let ${name} = ${k !== undefined && tail ? `select(vec4f(), ${value}, step + ${k} < u.k)` : value};`;
 }
+
+/** The matrices that are loaded as quads: for columns of B those take longer (measured). */
+const quadsOf = (trans: Trans): Record<string, "quad"> =>
+  trans === "nt" ? { a: "quad", b: "quad" } : { a: "quad" };
 
 /** For every row and step, a value of A handed to all lanes and multiplied with each lane's 4 columns. */
 function multiplyFourSteps(

@@ -84,8 +84,11 @@ export interface OpenGpuOptions {
   tuningFile?: string | false;
 }
 
-/** Features asked for where the adapter has them. Deno accepts `subgroups` although it does not list it. */
-const WANTED = ["subgroups", "shader-f16", "timestamp-query"] as const;
+/** Features asked for where the adapter lists them. */
+const LISTED: GPUFeatureName[] = ["shader-f16", "timestamp-query"];
+
+/** 64-bit integers in WGSL, an extension of naga's. */
+const WIDE = "wgpu-shader-int64" as GPUFeatureName;
 
 const LIMITS = [
   "maxStorageBufferBindingSize",
@@ -139,6 +142,7 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
 
   const subgroupsDirective = device.features.has("subgroups" as GPUFeatureName) &&
     await accepts(device, "enable subgroups;\n@compute @workgroup_size(1) fn main() {}");
+  const wide = profile.kind === "cpu" && device.features.has(WIDE);
   const layouts = new Map<string, { layout: GPUBindGroupLayout; pipelineLayout: GPUPipelineLayout }>();
   const pipelines = new Map<string, Pipeline>();
   let milliseconds = 0;
@@ -177,7 +181,7 @@ export async function openGpu(options: OpenGpuOptions = {}): Promise<Gpu> {
     const started = performance.now();
     const enables = kernel.needs.filter((need) => need !== "subgroups" || subgroupsDirective);
     const code = enables.map((need) => `enable ${need === "shader-f16" ? "f16" : need};`).join(" ") + "\n" +
-      kernel.code;
+      (wide && kernel.wideCode || kernel.code);
     const { layout, pipelineLayout } = layoutOf(kernel);
     found = guard(`kernel ${kernel.name}`, () => {
       const module = device.createShaderModule({ label: kernel.name, code });
@@ -233,16 +237,20 @@ function avoidOpenGl(): void {
 
 async function requestDevice(adapter: GPUAdapter): Promise<GPUDevice> {
   const requiredLimits = Object.fromEntries(LIMITS.map((name) => [name, adapter.limits[name]]));
-  // A feature that the adapter does not have makes the request fail, so each is tried on its own first.
-  let features: GPUFeatureName[] = [...WANTED] as GPUFeatureName[];
+  const listed = LISTED.filter((name) => adapter.features.has(name));
+  // Deno gives these two without listing them; where the adapter has not got one, the request fails.
+  const unlisted = ["subgroups" as GPUFeatureName, ...isSoftware(adapter) ? [WIDE] : []];
   for (;;) {
     try {
-      return await adapter.requestDevice({ requiredFeatures: features, requiredLimits });
+      return await adapter.requestDevice({ requiredFeatures: [...listed, ...unlisted], requiredLimits });
     } catch (error) {
-      if (features.length === 0) throw error;
-      features = features.slice(0, -1);
+      if (!unlisted.pop()) throw error;
     }
   }
+}
+
+function isSoftware(adapter: GPUAdapter): boolean {
+  return (adapter.info as { isFallbackAdapter?: boolean }).isFallbackAdapter === true;
 }
 
 function describe(adapter: GPUAdapter, device: GPUDevice): GpuInfo {
@@ -250,7 +258,7 @@ function describe(adapter: GPUAdapter, device: GPUDevice): GpuInfo {
   return {
     name: info.description || info.device || "unknown adapter",
     vendor: info.vendor,
-    software: (info as { isFallbackAdapter?: boolean }).isFallbackAdapter === true,
+    software: isSoftware(adapter),
     subgroupMinSize: info.subgroupMinSize ?? 0,
     subgroupMaxSize: info.subgroupMaxSize ?? 0,
     features: [...device.features].map(String).sort(),
