@@ -75,6 +75,8 @@ export function attentionTile(headDim: number): { queries: number; keys: number 
 function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
   const quads = quadsOf(headDim);
   const { queries, keys } = attentionTile(headDim);
+  // Eight scores side by side hide the latency of an addition; with more, other numbers leave the registers.
+  const together = Math.min(queries, 8 / keys);
   const block = queries * lanes;
   const shared = sharedRows(lanes, keys, quads);
   const each = (text: (i: number) => string) => repeat(queries, text, "\n  ");
@@ -96,7 +98,7 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
   let row${i} = min(query${i}, last);
   let start${i} = starts[row${i}];
   let span${i} = query${i} - start${i};
-  ${loadScalars(`q${i}_`, `load_qkv(row${i} * u.ld + qColumn + i) * (u.scale * ${LOG2E})`, headDim)}
+  ${loadScalars(`q${i}_`, (q) => `load_qkv(row${i} * u.ld + qColumn + ${q}) * (u.scale * ${LOG2E})`, headDim)}
   ${repeat(headDim, (d) => `var o${i}_${d} = 0.0;`, " ")}
   var max${i} = ${START}; var sum${i} = 0.0;`
       )
@@ -108,16 +110,19 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
     ${shared.load("k", "qkv", "at", "kColumn")}
     ${each((i) => repeat(keys, (j) => `var s${i}_${j} = 0.0;`, " "))}
     ${
-      // All keys of the step side by side: the sums are then enough to hide the latency of an addition.
-      repeat(
-        headDim,
-        (d) =>
-          `{ ${repeat(keys, (j) => `let x${j} = ${shared.value("k", j, d)};`, " ")} ${
+      repeat(queries / together, (batch) =>
+        repeat(headDim, (d) =>
+          `{ ${
             repeat(keys, (j) =>
-              repeat(queries, (i) =>
-                `s${i}_${j} = fma(q${i}_${d}, x${j}, s${i}_${j});`, " "), " ")
-          } }`,
-      )}
+              `let x${j} = ${shared.value("k", j, d)};`, " ")
+          } ${
+            repeat(keys, (j) =>
+              repeat(together, (n) => {
+                const i = batch * together + n;
+                return `s${i}_${j} = fma(q${i}_${d}, x${j}, s${i}_${j});`;
+              }, " "), " ")
+          } }`))
+    }
     ${
       each((i) =>
         onlineSoftmax(`${i}`, keys, (j) => `s${i}_${j}`, (j) => `key + ${j}u - start${i} <= span${i}`)

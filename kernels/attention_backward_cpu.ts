@@ -10,6 +10,7 @@
 import {
   alignedDown,
   blockFromTheEnd,
+  forQuads,
   headColumns,
   loadScalars,
   LOG2E,
@@ -95,10 +96,10 @@ export function dqCpu(lanes: number, headDim: number): Text {
   let span${i} = query${i} - start${i};
   let at${i} = row${i} * u.ldo + qColumn;
   let lse${i} = lse[head * u.tokens + row${i}] * ${LOG2E};
-  ${loadScalars(`q${i}_`, `load_qkv(row${i} * u.ld + qColumn + i) * (u.scale * ${LOG2E})`, headDim)}
-  ${loadScalars(`g${i}_`, `load_dout(at${i} + i)`, headDim)}
+  ${loadScalars(`q${i}_`, (q) => `load_qkv(row${i} * u.ld + qColumn + ${q}) * (u.scale * ${LOG2E})`, headDim)}
+  ${loadScalars(`g${i}_`, (q) => `load_dout(at${i} + ${q})`, headDim)}
   var product${i} = vec4f();
-  for (var i = 0u; i < u.quads; i++) { product${i} = fma(g${i}_row[i], out[at${i} + i], product${i}); }
+  ${forQuads(quads, (q) => `product${i} = fma(g${i}_row[${q}], out[at${i} + ${q}], product${i});`)}
   let delta${i} = product${i}.x + product${i}.y + product${i}.z + product${i}.w;
   ${repeat(headDim, (d) => `var dq${i}_${d} = 0.0;`, " ")}`
       )
@@ -164,8 +165,8 @@ export function dkvCpu(lanes: number, headDim: number): Text {
         `let key${i} = origin + ${i * lanes}u + lane;
   let row${i} = min(key${i}, last);
   let span${i} = ends[row${i}] - key${i};
-  ${loadScalars(`k${i}_`, `load_qkv(row${i} * u.ld + kColumn + i) * (u.scale * ${LOG2E})`, headDim)}
-  ${loadScalars(`v${i}_`, `load_qkv(row${i} * u.ld + vColumn + i)`, headDim)}
+  ${loadScalars(`k${i}_`, (q) => `load_qkv(row${i} * u.ld + kColumn + ${q}) * (u.scale * ${LOG2E})`, headDim)}
+  ${loadScalars(`v${i}_`, (q) => `load_qkv(row${i} * u.ld + vColumn + ${q})`, headDim)}
   ${repeat(headDim, (d) => `var dk${i}_${d} = 0.0; var dv${i}_${d} = 0.0;`, " ")}`
       )
     }

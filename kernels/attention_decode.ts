@@ -191,7 +191,7 @@ export function attendPair(headDim: number, together: number, qkv: Place, out: P
   const next = (name: string, last: string) =>
     repeat(keys, (j) => `${name}_${j} = ${j + 1 < keys ? `${name}_${j + 1}` : last};`, " ");
   const over = keys > 1 ? "for (var j = 0u; j < u.keys; j++)" : "";
-  const query = (h: number) => `turned(qAt + (head + ${h}u) * ${quads}u, i, position)`;
+  const query = (h: number, q: string) => `turned(qAt + (head + ${h}u) * ${quads}u, ${q}, position)`;
   return `${places(quads, qkv.base)}
   if (position < u.capacity) {
     for (var i = 0u; i < u.quads; i++) {
@@ -202,7 +202,7 @@ export function attendPair(headDim: number, together: number, qkv: Place, out: P
   for (var head = firstHead; head < endHead; head += ${together}u) {
     ${
     each((h) =>
-      `${loadScalars(`q${h}_`, `${query(h)} * (u.scale * ${LOG2E})`, headDim)}
+      `${loadScalars(`q${h}_`, (q) => `${query(h, q)} * (u.scale * ${LOG2E})`, headDim)}
     ${repeat(headDim, (d) => `var o${h}_${d} = 0.0;`, " ")}
     var max${h} = ${START}; var sum${h} = 0.0;`
     )

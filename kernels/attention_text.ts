@@ -101,21 +101,23 @@ export function sharedRows(lanes: number, count: number, quads: number) {
 }
 
 /**
- * Statements that hold a vector in scalars `name`0, `name`1, …; `quad` is an expression of its vec4 number `i`. The loads are a
- * loop over an indexed array, because written out (or unrolled, which a bound in a uniform prevents) they take longer to compile
- * than the rest of the kernel.
+ * Statements for every quad of a head, written out where it has few. Otherwise a loop, because written out (or unrolled, which
+ * a bound in a uniform prevents) loads and stores take longer to compile than the rest of a kernel.
  */
-export function loadScalars(name: string, quad: string, headDim: number): string {
+export function forQuads(quads: number, statement: (i: string) => string): string {
+  if (quads <= 5) return repeat(quads, (q) => statement(`${q}u`), "\n  ");
+  return `for (var i = 0u; i < u.quads; i++) { ${statement("i")} }`;
+}
+
+/** Statements that hold a vector in scalars `name`0, `name`1, …; `quad` is an expression of its vec4 number `i`. */
+export function loadScalars(name: string, quad: (i: string) => string, headDim: number): string {
   const quads = quadsOf(headDim);
   return `var ${name}row: array<vec4f, ${quads}>;
-  for (var i = 0u; i < u.quads; i++) { ${name}row[i] = ${quad}; }
+  ${forQuads(quads, (i) => `${name}row[${i}] = ${quad(i)};`)}
   ${repeat(headDim, (d) => `let ${name}${d} = ${name}row[${d >> 2}].${COMPONENT[d & 3]};`, " ")}`;
 }
 
-/**
- * Statements that store the scalars `name`0 … `name`(headDim − 1), times `factor`, from `index` on, with zeros in the padding:
- * written out where the heads are small, as a loop where that would take long to compile.
- */
+/** Statements that store the scalars `name`0 … `name`(headDim − 1), times `factor`, from `index` on, with zeros in the padding. */
 export function storeScalars(
   name: string,
   matrix: string,
@@ -126,9 +128,8 @@ export function storeScalars(
   const quads = quadsOf(headDim);
   const quad = (q: number) =>
     `vec4f(${repeat(4, (c) => 4 * q + c < headDim ? `${name}${4 * q + c}` : "0.0", ", ")})`;
-  if (quads <= 5) return repeat(quads, (q) => `${matrix}[${index} + ${q}u] = ${factor}${quad(q)};`, "\n    ");
   return `var ${name}row = array<vec4f, ${quads}>(${repeat(quads, quad, ", ")});
-    for (var i = 0u; i < u.quads; i++) { ${matrix}[${index} + i] = ${factor}${name}row[i]; }`;
+    ${forQuads(quads, (i) => `${matrix}[${index} + ${i}] = ${factor}${name}row[${i}];`)}`;
 }
 
 /** Invocations of a workgroup on the gpu profile. */
