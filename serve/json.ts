@@ -4,11 +4,9 @@
  *
  * @module
  */
+import { plainNumber } from "../src/run/json.ts";
 
-/** A number, or its name where JSON has no number for it. */
-export function plainNumber(value: number): number | "NaN" | "Infinity" | "-Infinity" {
-  return Number.isFinite(value) ? value : String(value) as "NaN";
-}
+export { plainNumber };
 
 /** The same value with every such number replaced. */
 export function plain<T>(value: T): T {

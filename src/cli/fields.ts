@@ -92,7 +92,8 @@ export function expectation(field: Field): string {
     string: placeholder(field).startsWith("path") ? "a path" : "text that is not empty",
     choice: field.choices.length === 1 ? field.choices[0] : `one of ${field.choices.join(", ")}`,
   }[field.kind];
-  return (field.list ? `a list, each ${single}` : single) + (field.nullable ? ", or none" : "");
+  return (field.list ? `a list, each ${single}` : single) +
+    (field.nullable && !field.choices.includes("none") ? ", or none" : "");
 }
 
 /** Stands for an option's value in `--help`. */

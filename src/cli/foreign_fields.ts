@@ -6,7 +6,7 @@
 
 const PRECISION = "arithmetic is f32 here";
 const DISTRIBUTED = "there is one process and one device here";
-const REPORTS = "metrics are in run.db and report.html of the run directory";
+const NAMED = "a run has the name of its output_dir";
 const LOADING = "rows are read and tokenised by one process, in memory";
 const HUB = "nothing is uploaded";
 const MEMORY = "keel plans its own memory";
@@ -65,10 +65,9 @@ const MEANINGLESS: Record<string, string> = {
   length_column_name: PADDING,
   eval_packing: PADDING,
   disable_dropout: "the models have no dropout",
-  report_to: REPORTS,
-  run_name: REPORTS,
-  logging_dir: REPORTS,
-  project: REPORTS,
+  run_name: NAMED,
+  logging_dir: "what report_to asks for is written into the run directory",
+  project: "runs are not sent anywhere; `wandb sync --project` names it",
   log_level: "one line per logged step is printed",
   log_completions: SAMPLES,
   num_completions_to_print: SAMPLES,
@@ -96,7 +95,7 @@ const MEANINGLESS: Record<string, string> = {
   full_determinism: "runs are always repeatable to the bit",
   data_seed: "seed determines the order of the data, too",
   env: "environment variables are left alone",
-  exp_name: REPORTS,
+  exp_name: NAMED,
 };
 
 /** Fields that would change the numbers: allowed only with values that ask for what keel does. */

@@ -7,8 +7,10 @@ import { join } from "node:path";
 import { openGpu } from "../gpu/device.ts";
 import { openRun, type Run } from "../run/run.ts";
 import { INTERRUPTED, watchInterrupt } from "../run/interrupt.ts";
+import type { TrackerName } from "../run/trackers/tracker.ts";
 import type { Workspace } from "../tape/plan.ts";
 import type { StepEvent } from "../train/events.ts";
+import { snakeCase } from "../train/options/names.ts";
 import type { Io } from "./io.ts";
 import { openProgress } from "./progress.ts";
 
@@ -21,6 +23,7 @@ export interface SessionOptions {
   overwriteOutputDir: boolean;
   saveTotalLimit?: number;
   loggingSteps: number;
+  reportTo?: TrackerName[];
 }
 
 /** What a training command works with. */
@@ -65,19 +68,26 @@ export async function trainingSession(
       resumeFromCheckpoint: options.resumeFromCheckpoint,
       overwriteOutputDir: options.overwriteOutputDir,
       saveTotalLimit: options.saveTotalLimit,
+      report: { to: options.reportTo ?? [], settings: byTrlNames(options) },
       interrupted: interrupt.requested,
     });
     const session: Session = { workspace: { gpu }, run, say: progress.note };
-    for (const note of run.notes) progress.note(note);
+    let told = 0;
+    const tellNotes = () => {
+      for (; told < run!.notes.length; told++) progress.note(run!.notes[told]);
+    };
+    tellNotes();
     progress.note(`${command.name} on ${gpu.info.name}, in ${run.dir}`);
     const last = new Map<string, StepEvent>();
     for await (const event of command.steps(session)) {
+      tellNotes();
       progress.step(event);
       if (!last.has(event.stage)) {
         run.store.appendEvent(event.stage, event.step, "started", { total: event.total });
       }
       last.set(event.stage, event);
     }
+    tellNotes();
     progress.done();
     if (interrupt.requested() || run.interrupted()) {
       io.note(`Stopped. Go on with: keel ${command.name} --output_dir ${options.outputDir} --resume`);
@@ -105,4 +115,8 @@ export async function trainingSession(
     interrupt.close();
     gpu.close();
   }
+}
+
+function byTrlNames(options: object): Record<string, unknown> {
+  return Object.fromEntries(Object.entries(options).map(([name, value]) => [snakeCase(name), value]));
 }

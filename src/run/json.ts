@@ -4,6 +4,9 @@
  * Resuming must continue with the same bits, and a run that went wrong must show its NaN, so such a number is stored as
  * `{"$number": "NaN"}`.
  *
+ * For other programs than keel there are the texts "NaN", "Infinity" and "-Infinity", which Python's `float()` and JavaScript's
+ * `Number()` read.
+ *
  * @module
  */
 
@@ -24,4 +27,9 @@ export function fromJson(text: string): unknown {
     const number = typeof item === "object" && item !== null ? item.$number : undefined;
     return typeof number === "string" ? Number(number) : item;
   });
+}
+
+/** A number as other programs can read it in JSON: its name where JSON has no number for it. */
+export function plainNumber(value: number): number | "NaN" | "Infinity" | "-Infinity" {
+  return Number.isFinite(value) ? value : String(value) as "NaN";
 }

@@ -18,6 +18,16 @@ export interface MetricRow {
   time: number;
 }
 
+/** All metrics of a step. */
+export interface LoggedStep {
+  /** The step, from 1; 0 is before the first. */
+  step: number;
+  /** Unix time in seconds. */
+  time: number;
+  /** Values in the order of their names. */
+  metrics: Record<string, number>;
+}
+
 /** A completion that is kept for reading. */
 export interface Sample {
   /** The text before. */

@@ -5,12 +5,13 @@
  *
  * @module
  */
-import { join, resolve, sep } from "node:path";
+import { basename, join, resolve, sep } from "node:path";
 import { writeTextAtomically } from "../model/atomic_file.ts";
 import { fromJson, toJson } from "./json.ts";
 import { lockRun, type RunLock } from "./lock.ts";
 import { openStage, type StageRun } from "./stage.ts";
 import { openStore, type RunStore } from "./store.ts";
+import { removeTracked, type Report } from "./trackers.ts";
 import { VERSION } from "./version.ts";
 
 export type { StageRun } from "./stage.ts";
@@ -43,6 +44,8 @@ export interface OpenRunOptions {
   overwriteOutputDir?: boolean;
   /** Newest checkpoints that stay; all if not given. */
   saveTotalLimit?: number;
+  /** Where metrics go besides `run.db`; nowhere if not given. */
+  report?: Report;
   /** Polled between steps; never if not given. */
   interrupted?: () => boolean;
 }
@@ -109,6 +112,7 @@ export function removeRun(dir: string, stages: string[]): void {
     ...folders.flatMap((folder) => STAGE_FILES.map((name) => join(folder, name))),
     join(dir, "config.json"),
   ];
+  folders.forEach(removeTracked);
   for (const path of paths) {
     try {
       Deno.removeSync(path, { recursive: true });
@@ -232,7 +236,15 @@ function assemble(
         throw new Error(`This run has no stage "${name}". Expected ${stages.join(", ")}.`);
       }
       const only = stages.length === 1;
-      const stage = openStage({ name, dir: only ? dir : join(dir, name), only, store, notes, ...options });
+      const stage = openStage({
+        ...options,
+        name,
+        dir: only ? dir : join(dir, name),
+        only,
+        run: basename(resolve(dir)),
+        store,
+        notes,
+      });
       opened.push(stage);
       return stage;
     },

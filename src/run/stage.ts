@@ -19,6 +19,7 @@ import {
 import { fromJson, toJson } from "./json.ts";
 import { type Asked, type Listening, openListener } from "./listen.ts";
 import type { RunStore, Sample } from "./store.ts";
+import { openTrackers, type Report } from "./trackers.ts";
 
 /** A stage of an open run: what a trainer writes to. */
 export interface StageRun {
@@ -64,6 +65,8 @@ export interface StageSettings {
   dir: string;
   /** Whether it is the only stage of its run. */
   only: boolean;
+  /** Name of its run. */
+  run: string;
   /** The run's database. */
   store: RunStore;
   /** Gets what a person should know. */
@@ -74,14 +77,16 @@ export interface StageSettings {
   resumeFromCheckpoint?: string;
   /** Newest checkpoints that stay. */
   saveTotalLimit?: number;
+  /** Where metrics go besides the database. */
+  report?: Report;
   /** Polled between steps. */
   interrupted?: () => boolean;
 }
 
 /** Opens a stage; the caller holds the lock of its run. */
 export function openStage(settings: StageSettings): StageRun {
-  const { name, dir, only, store, notes, resume, resumeFromCheckpoint, saveTotalLimit, interrupted } =
-    settings;
+  const { name, dir, only, run, store, notes, resume, resumeFromCheckpoint, saveTotalLimit } = settings;
+  const { report = { to: [] }, interrupted = () => false } = settings;
   const checkpoints = join(dir, "checkpoints"), doneFile = join(dir, "done.json");
   Deno.mkdirSync(checkpoints, { recursive: true });
   removeUnfinished(checkpoints);
@@ -120,12 +125,23 @@ export function openStage(settings: StageSettings): StageRun {
     else store.truncateAfter(name, lastStep === 0 ? -1 : lastStep);
   }
 
+  const trackers = openTrackers({
+    names: report.to,
+    tracked: { dir, stage: name, run, only, settings: report.settings ?? {} },
+    store,
+    lastStep: () => lastStep,
+    done: () => finished() !== undefined,
+    notes,
+  });
   const listener = openListener({
     stage: name,
     checkpoints,
     store,
-    interrupted: interrupted ?? (() => false),
-    rolledBack: (step) => lastStep = step,
+    interrupted,
+    rolledBack(step) {
+      lastStep = step;
+      trackers.makeAnew();
+    },
   });
 
   return {
@@ -134,8 +150,12 @@ export function openStage(settings: StageSettings): StageRun {
     log(step, metrics) {
       lastStep = step;
       store.appendMetrics(name, step, metrics);
+      trackers.logged(step);
     },
-    samples: (step, samples) => store.appendSamples(name, step, samples),
+    samples(step, samples) {
+      store.appendSamples(name, step, samples);
+      trackers.sampled(step, samples);
+    },
     event(kind, detail = {}) {
       const step = typeof detail.step === "number" ? detail.step : lastStep;
       store.appendEvent(name, step, kind, detail);
@@ -146,7 +166,10 @@ export function openStage(settings: StageSettings): StageRun {
     },
     accompany: (write) => accompany = write,
     newest,
-    finish: (step) => writeTextAtomically(doneFile, toJson({ step }) + "\n"),
+    finish(step) {
+      writeTextAtomically(doneFile, toJson({ step }) + "\n");
+      trackers.finished();
+    },
     finished,
     interrupted: listener.stopped,
     listen: listener.listen,

@@ -11,11 +11,21 @@
  */
 import { DatabaseSync, type StatementSync } from "node:sqlite";
 import { fromJson, toJson } from "./json.ts";
-import type { EventRow, KnobRow, MetricRow, RequestRow, Sample, SampleRow, StreamRow } from "./rows.ts";
+import type {
+  EventRow,
+  KnobRow,
+  LoggedStep,
+  MetricRow,
+  RequestRow,
+  Sample,
+  SampleRow,
+  StreamRow,
+} from "./rows.ts";
 
 export type {
   EventRow,
   KnobRow,
+  LoggedStep,
   MetricRow,
   RequestKind,
   RequestRow,
@@ -51,6 +61,10 @@ export interface RunStore {
   stream(seq: number, limit: number): StreamRow[];
   /** Metrics in the order of steps, of one stage or name if given. */
   metrics(stage?: string, name?: string): MetricRow[];
+  /** Steps of a stage in their order, one at a time, each with its metrics in the order of their names. */
+  steps(stage: string, from?: number, to?: number): Generator<LoggedStep>;
+  /** Samples of a step in the order they were written. */
+  samplesOf(stage: string, step: number): SampleRow[];
   /** Samples in the order they were written. */
   samples(stage?: string): SampleRow[];
   /** Events in the order they happened. */
@@ -172,6 +186,8 @@ export function openStore(path: string): RunStore {
     return { droppedMetrics: Number(metrics.changes), droppedSamples: Number(samples.changes) };
   }
 
+  const sampleOf = (row: Record<string, unknown>) =>
+    ({ ...row, rewards: fromJson(row.rewards as string) }) as unknown as SampleRow;
   const requestOf = (row: Record<string, unknown>) =>
     ({ ...row, detail: fromJson(row.detail as string) }) as unknown as RequestRow;
 
@@ -253,10 +269,28 @@ export function openStore(path: string): RunStore {
       select("metrics", { stage, name }, "stage, step, name").map((row) =>
         ({ ...row, value: row.value ?? NaN }) as unknown as MetricRow
       ),
-    samples: (stage) =>
-      select("samples", { stage }, "rowid").map((row) =>
-        ({ ...row, rewards: fromJson(row.rewards as string) }) as unknown as SampleRow
-      ),
+    *steps(stage, from = 0, to = Number.MAX_SAFE_INTEGER) {
+      const rows = attempt(() =>
+        prepared(
+          "SELECT step, name, value, time FROM metrics WHERE stage = ? AND step BETWEEN ? AND ? ORDER BY step, name",
+        ).iterate(stage, from, to)
+      ) as Iterable<{ step: number; name: string; value: number | null; time: number }>;
+      let logged: LoggedStep | undefined;
+      for (const { step, name, value, time } of rows) {
+        if (logged && logged.step !== step) {
+          yield logged;
+          logged = undefined;
+        }
+        logged ??= { step, time, metrics: {} };
+        logged.metrics[name] = value ?? NaN;
+      }
+      if (logged) yield logged;
+    },
+    samplesOf: (stage, step) =>
+      attempt(() =>
+        prepared("SELECT * FROM samples WHERE stage = ? AND step = ? ORDER BY rowid").all(stage, step)
+      ).map(sampleOf),
+    samples: (stage) => select("samples", { stage }, "rowid").map(sampleOf),
     events: (stage) =>
       select("events", { stage }, "rowid").map((row) =>
         ({ ...row, detail: fromJson(row.detail as string) }) as unknown as EventRow

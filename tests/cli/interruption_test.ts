@@ -4,6 +4,7 @@ import { createHash } from "node:crypto";
 import { join } from "node:path";
 import { openStore } from "../../src/run/store.ts";
 import { withDirectory } from "../assets.ts";
+import { mount, mountable } from "../mount.ts";
 import { flags, keel, spawnKeel, startKeel, writeLines } from "./keel.ts";
 
 const BASE = new URL("../../src/parrot/base", import.meta.url).pathname;
@@ -102,22 +103,32 @@ for (const method of ["sft", "reward", "ppo"]) {
   });
 }
 
-async function mount(...args: string[]): Promise<boolean> {
-  return (await new Deno.Command("mount", { args, stderr: "null" }).output()).success;
-}
+Deno.test("a tracker whose file cannot be written is told of once, and the run ends well without it", () =>
+  withDirectory(async (directory) => {
+    const run = join(directory, "run");
+    Deno.mkdirSync(run);
+    Deno.writeTextFileSync(join(run, "wandb"), "something else");
+    const { code, out, err } = await keel(
+      ...command("sft", directory, run, { max_steps: 3, report_to: "all" }),
+    );
+    assert.deepEqual([code, out], [0, join(run, "model") + "\n"], err);
+    assert.equal(err.split("Cannot write the files of wandb").length, 2, err);
+    assert.match(
+      err,
+      /The run goes on without them; its metrics are in run\.db, and --resume makes the files anew/,
+    );
+    assert.equal(Deno.readTextFileSync(join(run, "metrics.jsonl")).split("\n").length, 4);
+    assert.equal(Deno.readTextFileSync(join(run, "wandb")), "something else");
+    // The run is done, but resuming makes what is missing.
+    Deno.removeSync(join(run, "wandb"));
+    const again = await keel(
+      ...command("sft", directory, run, { max_steps: 3, report_to: "all" }),
+      "--resume",
+    );
+    assert.deepEqual([again.code, again.out], [0, out], again.err);
+    assert.equal([...Deno.readDirSync(join(run, "wandb"))].length, 1);
+  }));
 
-/** Whether this user may mount a file system. */
-async function canMount(): Promise<boolean> {
-  if (Deno.build.os !== "linux" || Deno.uid() !== 0) return false;
-  let mounted = false;
-  await withDirectory(async (directory) => {
-    mounted = await mount("-t", "tmpfs", "-o", "size=65536", "tmpfs", directory);
-    if (mounted) await new Deno.Command("umount", { args: [directory] }).output();
-  });
-  return mounted;
-}
-
-const mountable = await canMount();
 Deno.test({
   name:
     `a full disk stops the run, names the last good checkpoint, and with more room it goes on to the same bits${

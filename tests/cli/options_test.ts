@@ -141,7 +141,7 @@ Deno.test("one option under two names in a file is an error", () => {
 Deno.test("fields of TRL without a meaning here warn once with the reason", () => {
   const { warnings } = sftConfig(
     MINIMAL +
-      "bf16: true\nreport_to: wandb\nvllm_mode: colocate\ngradient_checkpointing_kwargs: {use_reentrant: false}\n",
+      "bf16: true\nrun_name: mine\nvllm_mode: colocate\ngradient_checkpointing_kwargs: {use_reentrant: false}\n",
   );
   assert.equal(warnings.length, 4);
   assert.match(warnings[0], /bf16 has no effect: arithmetic is f32 here\./);
@@ -154,6 +154,30 @@ Deno.test("fields of TRL that would change the numbers are refused, unless they 
   );
   assert.equal(sftConfig(MINIMAL + "optim: adamw_torch\nassistant_only_loss: false\n").warnings.length, 2);
   assert.throws(() => sft({ use_peft: "true" }), /true is not supported; all weights are trained/);
+});
+
+Deno.test("report_to is a name or a list of names, as in transformers; what keel has not is refused by name", () => {
+  const flag = (...texts: string[]) => sft({ report_to: texts }).options.reportTo;
+  const file = (value: string) => sftConfig(MINIMAL + `report_to: ${value}\n`);
+  const all = ["tensorboard", "jsonl", "wandb"];
+  assert.deepEqual(sft({}).options.reportTo, []);
+  assert.deepEqual([flag("none"), flag("None"), flag("all")], [[], [], all]);
+  assert.deepEqual([flag("wandb,jsonl"), flag("jsonl", "wandb")], [["jsonl", "wandb"], ["jsonl", "wandb"]]);
+  for (const none of ["null", "none", "[]", "[none]"]) {
+    assert.deepEqual(file(none).options.reportTo, [], none);
+  }
+  assert.deepEqual(file("all").options.reportTo, all);
+  assert.deepEqual(file("[tensorboard, wandb]").options.reportTo, ["tensorboard", "wandb"]);
+  assert.deepEqual(file("tensorboard").warnings, []);
+  assert.throws(
+    () => flag("tensorboard,mlflow"),
+    /--report_to: got \["tensorboard","mlflow"\], expected a list, each one of tensorboard, jsonl, wandb, all, none\./,
+  );
+  assert.throws(() => file("comet_ml"), /config\.yaml: report_to: got "comet_ml", expected a list/);
+  assert.match(
+    file("none\nrun_name: x").warnings.join(),
+    /run_name has no effect: a run has the name of its output_dir/,
+  );
 });
 
 Deno.test("a warm-up below one step is a share of all steps, as in transformers 5", () => {

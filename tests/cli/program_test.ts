@@ -78,9 +78,9 @@ Deno.test("wrong usage exits with 2 and runs nothing", async () => {
 });
 
 Deno.test("notes about fields without a meaning go to standard error", async () => {
-  const { code, err, out } = await run([...SFT, "--bf16", "--report_to", "wandb"]);
+  const { code, err, out } = await run([...SFT, "--bf16", "--run_name", "mine"]);
   assert.equal(code, 0);
-  assert.match(err, /--bf16 has no effect.*\n.*--report_to has no effect/);
+  assert.match(err, /--bf16 has no effect.*\n.*--run_name has no effect/);
   assert.equal(out, "");
 });
 

@@ -7,6 +7,7 @@
  * @module
  */
 import { z } from "zod";
+import { type TrackerName, TRACKERS } from "../../run/trackers/tracker.ts";
 import type { LrSchedulerType } from "../schedule.ts";
 
 /** True when two object types have the same keys and are assignable to each other. */
@@ -96,6 +97,8 @@ export interface TrainingOptions {
   saveSteps: number;
   /** Newest checkpoints that are kept; all if not given. */
   saveTotalLimit?: number;
+  /** Trackers that get the metrics, too. */
+  reportTo: TrackerName[];
 }
 
 /** Names of {@linkcode LrSchedulerType}. */
@@ -110,6 +113,19 @@ export const LR_SCHEDULERS = z.enum([
 /** The learning rate, whose default differs between methods. */
 export function learningRateOption(value: number): z.ZodDefault<z.ZodNumber> {
   return option(optimiser, "Peak learning rate.", z.number().min(0).default(value));
+}
+
+const reported = z.enum([...TRACKERS, "all", "none"]);
+
+/** As in transformers, a name or a list of names. */
+const reportTo = z.union([z.array(reported), reported, z.null()], {
+  error: `Expected ${TRACKERS.join(", ")}, a list of these, all or none`,
+});
+
+/** The trackers that are meant, each once. */
+function trackersOf(given: z.output<typeof reportTo>): TrackerName[] {
+  const names = [given ?? []].flat();
+  return TRACKERS.filter((name) => names.includes(name) || names.includes("all"));
 }
 
 /** Schema of {@linkcode TrainingOptions}, field by field; methods replace fields whose default is their own. */
@@ -195,6 +211,11 @@ export const trainingFields = {
     count(0).default(500),
   ),
   saveTotalLimit: option(output, "Newest checkpoints that are kept; all if not given.", count(1).optional()),
+  reportTo: option(
+    output,
+    "Where the metrics go besides run.db, in the run directory or the folder of each stage: tensorboard (tb/, for tensorboard --logdir), jsonl (metrics.jsonl), wandb (wandb/, an offline run for wandb sync); several by commas, all for the three.",
+    reportTo.default("none").transform(trackersOf),
+  ),
 };
 
 /** An evaluation dataset, for methods that evaluate on one. */

@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import type { KlEstimator } from "../../rl/kl.ts";
+import type { TrackerName } from "../../run/trackers/tracker.ts";
 import { type Agree, count, GROUPS, option, trainingFields } from "./common.ts";
 
 /** Options of `train`. Defaults are those of the parrot; with `modelNameOrPath` set, real data take its place. */
@@ -30,6 +31,7 @@ export interface TrainOptions {
   saveSteps: number;
   saveTotalLimit: number;
   loggingSteps: number;
+  reportTo: TrackerName[];
 
   /** β in r − β·KL. */
   klCoef: number;
@@ -118,6 +120,7 @@ export const trainSchema = z.strictObject({
     count(1).default(2),
   ),
   loggingSteps: option(output, "Steps between two lines of progress.", count(1).default(10)),
+  reportTo: trainingFields.reportTo,
 
   klCoef: option(
     stage3,
