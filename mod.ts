@@ -67,13 +67,21 @@ export {
 export type { Rows } from "./src/data/batches.ts";
 export {
   type Completion,
+  type Following,
   type GenerateOptions,
   type Generator,
+  type NewTokens,
   openGenerator,
   type Prompt,
 } from "./src/sample/generate.ts";
 export type { Sampling } from "./kernels/sample.ts";
-export { documentScorer, score, type ScoringOptions, type TokenScores } from "./src/sample/score.ts";
+export {
+  type DocumentScorer,
+  documentScorer,
+  score,
+  type ScoringOptions,
+  type TokenScores,
+} from "./src/sample/score.ts";
 export { type Gae, gae } from "./src/rl/gae.ts";
 export { type KlController, klEstimate, type KlEstimator, updateKlCoef } from "./src/rl/kl.ts";
 export { moments, whiten, type WhitenOptions } from "./src/rl/whiten.ts";
@@ -81,6 +89,7 @@ export { openRun, type OpenRunOptions, type Run, type RunConfig, type StageRun }
 export type {
   EventRow,
   KnobRow,
+  LoggedStep,
   MetricRow,
   RequestKind,
   RequestRow,
@@ -91,6 +100,8 @@ export type {
 } from "./src/run/store.ts";
 export type { CheckpointFiles, CheckpointOptions, SavedCheckpoint } from "./src/run/checkpoint.ts";
 export type { Asked, Listening } from "./src/run/listen.ts";
+export type { Report } from "./src/run/trackers.ts";
+export type { TrackerName } from "./src/run/trackers/tracker.ts";
 export type { TensorData } from "./src/model/safetensors.ts";
 export type { JsonObject } from "./src/model/json_file.ts";
 export type { StepEvent } from "./src/train/events.ts";

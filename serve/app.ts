@@ -13,6 +13,7 @@ import { openRateLimit, withBody } from "./limits.ts";
 import { openGauges } from "./prometheus.ts";
 import { addControlRoutes } from "./routes/control.ts";
 import { addFileRoutes } from "./routes/files.ts";
+import { addInferenceRoutes } from "./routes/inference.ts";
 import { addKnobRoutes } from "./routes/knobs.ts";
 import { addMetricRoutes } from "./routes/metrics.ts";
 import { addPageRoutes, isPage } from "./routes/page.ts";
@@ -59,6 +60,7 @@ export function makeApp(context: Context, { names, token, rate }: Guards): Answe
   addMetricRoutes(app, context);
   addStreamRoutes(app, context);
   addFileRoutes(app, context);
+  addInferenceRoutes(app, context);
   addSystemRoutes(app, context, gauges);
   addPageRoutes(app);
 

@@ -6,6 +6,7 @@
 import { type Hook, OpenAPIHono, type z } from "@hono/zod-openapi";
 import type { Env } from "hono";
 import { HttpError, invalid } from "./http_error.ts";
+import type { Inference } from "./inference/process.ts";
 import type { Sources } from "./runs.ts";
 import { failure } from "./schemas.ts";
 import type { Supervisor } from "./supervisor.ts";
@@ -15,6 +16,7 @@ import type { Tails } from "./tail.ts";
 export interface Context extends Sources {
   supervisor: Supervisor;
   tails: Tails;
+  inference: Inference;
   /** Unix time in seconds. */
   started: number;
   maxConcurrentRuns: number;
@@ -38,7 +40,14 @@ const refuse: Hook<any, Variables, any, any> = (result) => {
     throw new HttpError(404, "not_found", "There is nothing under this name. GET /runs lists the runs.");
   }
   const issues = (result.error as z.ZodError).issues;
-  const fields = issues.map(({ path, message }) => ({ path: path.join("."), message: `${message}.` }));
+  const fields = issues.flatMap((issue) =>
+    issue.code === "unrecognized_keys"
+      ? issue.keys.map((key) => ({
+        path: [...issue.path, key].join("."),
+        message: "There is no such field here.",
+      }))
+      : [{ path: issue.path.join("."), message: `${issue.message}.` }]
+  );
   throw invalid(result.target === "json" ? "The body" : "The query", fields);
 };
 
@@ -64,7 +73,7 @@ const REASONS = {
   416: "The file has no such bytes.",
   422: "A value is wrong; fields says which.",
   429: "Too many requests; Retry-After says when to try again.",
-  503: "The server is not ready.",
+  503: "The server, or the process that computes for it, is not ready or has failed.",
 } as const;
 
 type Refusals<S extends keyof typeof REASONS> = { [status in S]: ReturnType<typeof json<typeof failure>> };

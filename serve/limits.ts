@@ -71,6 +71,7 @@ export async function withBody(request: Request): Promise<Request> {
     method: request.method,
     headers,
     body: bytes.length ? bytes : undefined,
+    signal: request.signal,
   });
 }
 

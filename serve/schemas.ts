@@ -13,14 +13,14 @@ const unixTime = (description: string) =>
   z.number().meta({ description: `${description}, Unix time in seconds.` });
 
 /** A number of a run; JSON has none for these three. */
-const value = z.union([z.number(), z.enum(["NaN", "Infinity", "-Infinity"])]).openapi("Value");
+export const value = z.union([z.number(), z.enum(["NaN", "Infinity", "-Infinity"])]).openapi("Value");
 
 /** What an event, a request or a line of the journal has to say. */
 const detail = z.record(z.string(), z.unknown());
 
 /** A whole number in a query. */
 export function wholeNumber(description: string, least: number, most: number) {
-  return z.string().regex(/^\d{1,15}$/, `expected a whole number from ${least} to ${most}`)
+  return z.string().regex(/^\d{1,16}$/, `expected a whole number from ${least} to ${most}`)
     .refine((digits) => Number(digits) >= least && Number(digits) <= most, {
       message: `expected a whole number from ${least} to ${most}`,
     }).transform(Number).openapi({
@@ -190,11 +190,13 @@ export const point = z.object({
   name: z.string(),
   step: integer("The first of its steps."),
   time: unixTime("When that was made"),
-  value: value.meta({ description: "The mean of its steps that have a number." }),
+  value,
   min: value,
   max: value,
   count: integer("Steps in it."),
-}).openapi("Point");
+}).openapi("Point", {
+  description: "One step, or several neighbours: value is the mean of those that have a number.",
+});
 
 export const sample = z.object({
   row: integer("From 1, growing."),
@@ -233,4 +235,8 @@ export const system = z.object({
     available: z.int(),
   }),
   streams: integer("Event streams that are open."),
+  inference: z.object({
+    pid: integer("The process that computes completions and scores, while there is one.").nullable(),
+    requests: integer("Requests that it has not answered."),
+  }),
 }).openapi("System");

@@ -11,6 +11,7 @@ import { lockRun, type RunLock } from "../src/run/lock.ts";
 import { makeApp } from "./app.ts";
 import { isLoopback, namesOf, readToken } from "./auth.ts";
 import type { Context } from "./context.ts";
+import { openInference } from "./inference/process.ts";
 import { openReaders } from "./readers.ts";
 import { holderOf, runIds } from "./runs.ts";
 import { openState } from "./state.ts";
@@ -91,6 +92,7 @@ export function createServer(options: ServerOptions = {}): KeelServer {
     ...sources,
     supervisor: openSupervisor(sources, maxConcurrentRuns),
     tails: openTails(),
+    inference: openInference(),
     started: Date.now() / 1000,
     maxConcurrentRuns,
     closed: () => closed,
@@ -131,6 +133,7 @@ export function createServer(options: ServerOptions = {}): KeelServer {
       const late = setTimeout(() => abort.abort(), PATIENCE);
       await listener?.shutdown();
       clearTimeout(late);
+      await context.inference.close();
       sources.readers.close();
       state.close();
       lock.release();

@@ -34,6 +34,7 @@ const route = <A extends keyof typeof WORDS>(action: A) =>
   createRoute({
     method: "post",
     path: `/runs/{id}/${action}`,
+    operationId: action,
     summary: WORDS[action],
     request: { params: runParam, query: waitQuery, body: body(target, false) },
     responses: ANSWERS,
@@ -42,6 +43,7 @@ const route = <A extends keyof typeof WORDS>(action: A) =>
 const rollBack = createRoute({
   method: "post",
   path: "/runs/{id}/roll_back",
+  operationId: "rollBack",
   summary: "Go on from an earlier checkpoint as if nothing after it had been",
   request: { params: runParam, query: waitQuery, body: body(rollBackTarget, true) },
   responses: ANSWERS,
@@ -50,6 +52,7 @@ const rollBack = createRoute({
 const kill = createRoute({
   method: "post",
   path: "/runs/{id}/kill",
+  operationId: "kill",
   summary: "End the process at once (SIGKILL); what came after the last checkpoint is made again on resume",
   request: { params: runParam },
   responses: { 200: json("Its process is gone.", steered), ...GUARDED, ...refusals(404, 409) },

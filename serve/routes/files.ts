@@ -12,6 +12,7 @@ import { checkpoint, file, runParam } from "../schemas.ts";
 const checkpoints = createRoute({
   method: "get",
   path: "/runs/{id}/checkpoints",
+  operationId: "listCheckpoints",
   summary: "Checkpoints, newest first; each is a folder of files that can be downloaded",
   request: { params: runParam },
   responses: {
@@ -24,6 +25,7 @@ const checkpoints = createRoute({
 const list = createRoute({
   method: "get",
   path: "/runs/{id}/files",
+  operationId: "listFiles",
   summary: "Files that can be downloaded",
   request: { params: runParam },
   responses: {
@@ -33,13 +35,21 @@ const list = createRoute({
   },
 });
 
+/** Which of these it is, the end of the file's name says. */
+const bytes = z.string().openapi({ format: "binary" });
 const binary = {
-  content: { "*/*": { schema: z.string().openapi({ format: "binary" }) } },
+  content: {
+    "application/octet-stream": { schema: bytes },
+    "text/html": { schema: bytes },
+    "text/plain": { schema: bytes },
+    "image/svg+xml": { schema: bytes },
+  },
 };
 
 const download = createRoute({
   method: "get",
   path: "/runs/{id}/files/{path}",
+  operationId: "downloadFile",
   summary: "A file, or a part of it",
   request: {
     params: runParam.extend({ path: z.string().openapi({ example: "report.html" }) }),

@@ -26,6 +26,7 @@ const PAGE = 500;
 const show = createRoute({
   method: "get",
   path: "/runs/{id}/knobs",
+  operationId: "getKnobs",
   summary: "Knobs of every stage: what holds, the limits, and who changed what from which step on",
   request: { params: runParam },
   responses: { 200: json("The knobs.", knobs), ...GUARDED, ...refusals(404) },
@@ -34,6 +35,7 @@ const show = createRoute({
 const turn = createRoute({
   method: "patch",
   path: "/runs/{id}/knobs",
+  operationId: "setKnobs",
   summary: "Change knobs, all or none, from the next step on; a run that does not go answers when it does",
   request: { params: runParam, query: waitQuery, body: body(knobChange, true) },
   responses: {
@@ -48,6 +50,7 @@ const turn = createRoute({
 const list = createRoute({
   method: "get",
   path: "/runs/{id}/requests",
+  operationId: "listRequests",
   summary: "What was asked of a run, in order, and what it answered",
   request: {
     params: runParam,
@@ -65,6 +68,7 @@ const list = createRoute({
 const one = createRoute({
   method: "get",
   path: "/runs/{id}/requests/{n}",
+  operationId: "getRequest",
   summary: "One request",
   request: {
     params: runParam.extend({

@@ -14,6 +14,7 @@ import { csv, MOST_POINTS, readSeries } from "../series.ts";
 const metrics = createRoute({
   method: "get",
   path: "/runs/{id}/metrics",
+  operationId: "getMetrics",
   summary: "Metrics, thinned out to max_points a series",
   description:
     "Where a series has more steps than max_points, neighbouring steps become one point with their mean (value), smallest and largest value. " +
@@ -51,6 +52,7 @@ const metrics = createRoute({
 const samples = createRoute({
   method: "get",
   path: "/runs/{id}/samples",
+  operationId: "getSamples",
   summary: "Samples with every component of their reward, in the order they were written",
   request: {
     params: runParam,

@@ -15,6 +15,7 @@ import { runPage, runRow } from "../views.ts";
 const list = createRoute({
   method: "get",
   path: "/runs",
+  operationId: "listRuns",
   summary: "Runs in the order of their names",
   request: {
     query: z.object({
@@ -36,6 +37,7 @@ const list = createRoute({
 const create = createRoute({
   method: "post",
   path: "/runs",
+  operationId: "createRun",
   summary: "Make a run and start it, or put it into the queue",
   request: { body: body(newRun, true) },
   responses: {
@@ -49,6 +51,7 @@ const create = createRoute({
 const show = createRoute({
   method: "get",
   path: "/runs/{id}",
+  operationId: "getRun",
   summary: "A run with its settings, pending requests, last events, and how it failed if it did",
   request: { params: runParam },
   responses: { 200: json("The run.", runDetail), ...GUARDED, ...refusals(404) },
@@ -57,6 +60,7 @@ const show = createRoute({
 const remove = createRoute({
   method: "delete",
   path: "/runs/{id}",
+  operationId: "deleteRun",
   summary: "Delete a run that does not go, with everything in its directory",
   request: { params: runParam },
   responses: { 204: { description: "It is gone." }, ...GUARDED, ...refusals(404, 409) },

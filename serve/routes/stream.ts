@@ -21,6 +21,7 @@ const entry = (description: string) => wholeNumber(description, 0, Number.MAX_SA
 const events = createRoute({
   method: "get",
   path: "/runs/{id}/events",
+  operationId: "listEvents",
   summary: "What happened: checkpoints, changes, refusals, resumptions",
   request: { params: runParam, query: z.object({ after: entry("Events after this one.").optional() }) },
   responses: {
@@ -33,6 +34,7 @@ const events = createRoute({
 const stream = createRoute({
   method: "get",
   path: "/runs/{id}/stream",
+  operationId: "stream",
   summary: "Server-sent events: metrics, samples and events as they come",
   description:
     "Each has its number as id, what it is as event (metrics, samples, or the kind of an event) and {seq, time, stage, step, data} as data. " +
@@ -41,7 +43,13 @@ const stream = createRoute({
   request: {
     params: runParam,
     query: z.object({ after: entry("Entries after this one.").optional() }),
-    headers: z.object({ "last-event-id": z.string().optional().openapi({ type: "integer", minimum: 0 }) }),
+    headers: z.object({
+      "last-event-id": z.string().optional().openapi({
+        type: "integer",
+        minimum: 0,
+        maximum: Number.MAX_SAFE_INTEGER,
+      }),
+    }),
   },
   responses: {
     200: {
@@ -56,6 +64,7 @@ const stream = createRoute({
 const log = createRoute({
   method: "get",
   path: "/runs/{id}/log",
+  operationId: "getLog",
   summary: "The last lines that the run's process printed",
   request: {
     params: runParam,
@@ -79,7 +88,7 @@ export function addStreamRoutes(app: App, context: Context): void {
   app.openapi(stream, (c) => {
     const { id, dir } = findRun(context, c.req.valid("param").id);
     const header = c.req.header("last-event-id");
-    if (header !== undefined && !/^\d{1,15}$/.test(header)) {
+    if (header !== undefined && !/^\d{1,16}$/.test(header)) {
       throw invalid("The header", [
         { path: "last-event-id", message: `Got ${JSON.stringify(header)}. Expected the id of an entry.` },
       ]);

@@ -16,6 +16,7 @@ import { system } from "../schemas.ts";
 const methods = createRoute({
   method: "get",
   path: "/methods",
+  operationId: "getMethods",
   summary: "Methods and the JSON schema of their options, with defaults and descriptions",
   responses: {
     200: json(
@@ -29,6 +30,7 @@ const methods = createRoute({
 const show = createRoute({
   method: "get",
   path: "/system",
+  operationId: "getSystem",
   summary: "Versions, adapter, memory",
   responses: { 200: json("The system.", system), ...GUARDED },
 });
@@ -36,6 +38,7 @@ const show = createRoute({
 const health = createRoute({
   method: "get",
   path: "/healthz",
+  operationId: "getHealth",
   summary: "Whether the server answers",
   security: [],
   responses: { 200: json("It does.", z.object({ status: z.literal("ok") })) },
@@ -44,6 +47,7 @@ const health = createRoute({
 const ready = createRoute({
   method: "get",
   path: "/readyz",
+  operationId: "getReadiness",
   summary: "Whether runs can be made: the directory of runs and the server's database can be used",
   security: [],
   responses: {
@@ -55,6 +59,7 @@ const ready = createRoute({
 const metrics = createRoute({
   method: "get",
   path: "/metrics",
+  operationId: "getPrometheusMetrics",
   summary: "Prometheus: runs by state, steps, reward and KL, requests and their durations",
   responses: {
     200: { description: "The metrics.", content: { "text/plain": { schema: z.string() } } },
@@ -82,6 +87,7 @@ export function addSystemRoutes(app: App, context: Context, gauges: Gauges): voi
       driver: newest?.driver ?? null,
       memory: { rss: process.memoryUsage().rss, total, available },
       streams: context.tails.count(),
+      inference: context.inference.state(),
     }, 200);
   });
 

@@ -31,8 +31,14 @@ export interface Tokenizer {
   source: string;
   /** Ids of a text. Special tokens written in the text become their ids; `addSpecialTokens` (true) adds the usual ones around it. */
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
-  /** The text of some ids; `skipSpecialTokens` (true) leaves special tokens out. */
-  decode(ids: ArrayLike<number>, options?: { skipSpecialTokens?: boolean }): string;
+  /**
+   * The text of some ids; `skipSpecialTokens` (true) leaves special tokens out, `cleanUpSpaces` (as the tokenizer's settings say)
+   * takes out spaces before punctuation.
+   */
+  decode(
+    ids: ArrayLike<number>,
+    options?: { skipSpecialTokens?: boolean; cleanUpSpaces?: boolean },
+  ): string;
   /** The text of a conversation. Encode it with `addSpecialTokens: false`: templates write their special tokens. */
   applyChatTemplate(messages: Message[], options?: { addGenerationPrompt?: boolean }): string;
   /** Whether {@linkcode Tokenizer.applyChatTemplate} can be used. */
@@ -161,13 +167,16 @@ export function loadTokenizer(directory: string): Tokenizer {
       }
       return ids;
     },
-    decode(ids, { skipSpecialTokens = true } = {}) {
+    decode(
+      ids,
+      { skipSpecialTokens = true, cleanUpSpaces = settings.clean_up_tokenization_spaces === true } = {},
+    ) {
       // A model's head may be padded beyond the vocabulary; such ids have no text.
       const known = Array.from(ids).filter((id) => hub.id_to_token(id) !== undefined);
       if (known.length === 0) return "";
       return hub.decode(known, {
         skip_special_tokens: skipSpecialTokens,
-        clean_up_tokenization_spaces: settings.clean_up_tokenization_spaces === true,
+        clean_up_tokenization_spaces: cleanUpSpaces,
       });
     },
     applyChatTemplate(messages, { addGenerationPrompt = false } = {}) {

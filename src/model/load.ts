@@ -9,7 +9,7 @@ import type { Gpu } from "../gpu/device.ts";
 import { type ModelConfig, readConfig, writeConfig } from "./config.ts";
 import { type Model, ropeTables } from "./decoder.ts";
 import { layoutOf } from "./layout.ts";
-import { type HostTensor, type HostWeights, readParams, uploadParams } from "./params.ts";
+import { destroyParams, type HostTensor, type HostWeights, readParams, uploadParams } from "./params.ts";
 import { findTensor, type Weights, writeSafetensors } from "./safetensors.ts";
 import { openWeights } from "./weights.ts";
 
@@ -31,6 +31,13 @@ export function loadModel(gpu: Gpu, directory: string): Model {
   const weights = openWeights(directory);
   const params = uploadParams(gpu, layoutOf(config), (name) => readTensor(weights, name));
   return { config, params, rope: ropeTables(gpu, config) };
+}
+
+/** Frees the buffers of a model that nothing uses any more. */
+export function destroyModel({ params, rope }: Model): void {
+  destroyParams(params);
+  rope.cos.buffer.destroy();
+  rope.sin.buffer.destroy();
 }
 
 /** A tensor of a model's files. */

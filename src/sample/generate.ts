@@ -46,10 +46,33 @@ export interface Completion {
   finishReason: "stop" | "length";
 }
 
+/** Tokens of a row that nobody was told of yet. */
+export interface NewTokens {
+  /** Place of the row among the completions. */
+  row: number;
+  /** Tokens drawn. */
+  ids: number[];
+  /** Their log-probabilities, as in {@linkcode Completion}. */
+  logprobs: number[];
+}
+
+/** Following a generation while it goes; what is generated does not depend on it. */
+export interface Following {
+  /**
+   * Gets every token once, in its order: at each look at the stop flags, which is every 8 tokens, and at the end. It is waited
+   * for. True means that no more is wanted of the rows that are being decoded, at most 256 at a time.
+   */
+  onTokens?: (tokens: NewTokens[]) => boolean | Promise<boolean>;
+  /** Ends the generation at the next look; its reason is thrown. */
+  signal?: AbortSignal;
+}
+
 /** Generates with one model; caches and plans are kept between calls. */
 export interface Generator {
   /** Completions in the order of the prompts and their samples. */
-  generate(prompts: Prompt[], options: GenerateOptions): Promise<Completion[]>;
+  generate(prompts: Prompt[], options: GenerateOptions, following?: Following): Promise<Completion[]>;
+  /** Frees caches and plans; the model stays. */
+  close(): void;
 }
 
 /** Decoding steps between two looks at the stop flags. */
@@ -60,6 +83,8 @@ const MOST_ROWS = 256;
 
 /** Shapes whose caches are kept; the one made first goes when another is needed. */
 const MOST_STATES = 4;
+
+type Drawn = Pick<Completion, "ids" | "logprobs">;
 
 interface State {
   rows: number;
@@ -176,7 +201,13 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
     return compile(workspace, tape);
   }
 
-  async function generateRows(prompts: Prompt[], options: GenerateOptions): Promise<Completion[]> {
+  /** The rows of one group, whose first is row `base` of all. */
+  async function generateRows(
+    prompts: Prompt[],
+    options: GenerateOptions,
+    base: number,
+    { onTokens, signal }: Following,
+  ): Promise<Completion[]> {
     const { maxNewTokens: most, seed, stream } = options;
     const samples = prompts.flatMap((prompt) => prompt.samples);
     const rowPrompt = prompts.flatMap((prompt, i) => prompt.samples.map(() => i));
@@ -224,31 +255,55 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
 
     let decode = state.decode.get(sampling);
     if (!decode) state.decode.set(sampling, decode = decodePlan(state, options));
+    const told = samples.map(() => 0);
+    const tell = async (drawn: Drawn[]): Promise<boolean> => {
+      const fresh = drawn.flatMap(({ ids, logprobs }, row) => {
+        const from = told[row];
+        told[row] = ids.length;
+        return from === ids.length
+          ? []
+          : [{ row: base + row, ids: ids.slice(from), logprobs: logprobs.slice(from) }];
+      });
+      return fresh.length > 0 && await onTokens!(fresh);
+    };
     for (let drawn = 1; drawn < most; drawn += STEPS_PER_LOOK) {
       decode.submit({}, Math.min(STEPS_PER_LOOK, most - drawn));
       const [done] = await gpu.readback.read([state.done]);
+      signal?.throwIfAborted();
+      if (onTokens && await tell(await readDrawn(state, samples.length))) break;
       if (new Uint32Array(done.buffer).subarray(0, rows).every((flag) => flag !== 0)) break;
     }
 
-    const [counts, out, logprobs] = await gpu.readback.read([state.counts, state.out, state.logprobs]);
-    const count = new Uint32Array(counts.buffer), ids = new Uint32Array(out.buffer);
-    const lps = new Float32Array(logprobs.buffer);
-    return samples.map((_, row): Completion => {
+    const drawn = await readDrawn(state, samples.length);
+    if (onTokens) await tell(drawn);
+    return drawn.map(({ ids, logprobs }) => ({
+      ids,
+      logprobs,
+      finishReason: options.stopIds.includes(ids[ids.length - 1]) ? "stop" : "length",
+    }));
+  }
+
+  async function readDrawn({ counts, out, logprobs, most }: State, rows: number): Promise<Drawn[]> {
+    const parts = await gpu.readback.read([counts, out, logprobs]);
+    const count = new Uint32Array(parts[0].buffer), ids = new Uint32Array(parts[1].buffer);
+    const lps = new Float32Array(parts[2].buffer);
+    return Array.from({ length: rows }, (_, row) => {
       const range = [row * most, row * most + count[row]] as const;
-      const drawn = Array.from(ids.subarray(...range));
-      return {
-        ids: drawn,
-        logprobs: Array.from(lps.subarray(...range)),
-        finishReason: options.stopIds.includes(drawn[drawn.length - 1]) ? "stop" : "length",
-      };
+      return { ids: Array.from(ids.subarray(...range)), logprobs: Array.from(lps.subarray(...range)) };
     });
   }
 
   return {
-    async generate(prompts, options) {
+    async generate(prompts, options, following = {}) {
       const out: Completion[] = [];
-      for (const group of groups(prompts)) out.push(...await generateRows(group, options));
+      for (const group of groups(prompts)) {
+        out.push(...await generateRows(group, options, out.length, following));
+      }
       return out;
+    },
+    close() {
+      for (const state of states.values()) destroy(state);
+      states.clear();
     },
   };
 }

@@ -43,16 +43,20 @@ export async function score(
     tape.output("entropy", entropy);
   });
   const scores: TokenScores[] = [];
-  for (let at = 0; at < documents.length; at += batchSize) {
-    const packed = packBatch(documents.slice(at, at + batchSize));
-    const { ids, positions, starts, ends, tokens, first, lengths } = packed;
-    const targets = new Uint32Array(tokens);
-    first.forEach((begin, i) => targets.set(ids.subarray(begin + 1, begin + lengths[i]), begin));
-    const out = await plan(tokens).run({ ids, positions, starts, ends, targets });
-    first.forEach((begin, i) => {
-      const end = begin + lengths[i] - 1;
-      scores.push({ logprobs: out.logprob.slice(begin, end), entropy: out.entropy.slice(begin, end) });
-    });
+  try {
+    for (let at = 0; at < documents.length; at += batchSize) {
+      const packed = packBatch(documents.slice(at, at + batchSize));
+      const { ids, positions, starts, ends, tokens, first, lengths } = packed;
+      const targets = new Uint32Array(tokens);
+      first.forEach((begin, i) => targets.set(ids.subarray(begin + 1, begin + lengths[i]), begin));
+      const out = await plan(tokens).run({ ids, positions, starts, ends, targets });
+      first.forEach((begin, i) => {
+        const end = begin + lengths[i] - 1;
+        scores.push({ logprobs: out.logprob.slice(begin, end), entropy: out.entropy.slice(begin, end) });
+      });
+    }
+  } finally {
+    plan.destroy();
   }
   return scores;
 }
@@ -60,17 +64,21 @@ export async function score(
 /** Documents scored in one pass by a reward model. */
 const REWARD_BATCH = 128;
 
-/** A function that returns a reward model's score of each document, read at its last token. */
-export function documentScorer(
-  workspace: Workspace,
-  model: Model,
-): (documents: number[][]) => Promise<number[]> {
+/** Returns a reward model's score of each document, read at its last token. */
+export interface DocumentScorer {
+  (documents: number[][]): Promise<number[]>;
+  /** Frees its plans; the model stays. */
+  close(): void;
+}
+
+/** A scorer with a reward model. */
+export function documentScorer(workspace: Workspace, model: Model): DocumentScorer {
   const plan = planCache(workspace, (tape, tokens: number, rows: number) => {
     const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
     const scores = scalarHead(tape, hidden, slotTensor(tape, model.params, "score", true));
     tape.output("scores", gather(tape, scores, tape.input("last", [rows], "u32")));
   });
-  return async (documents) => {
+  const score = async (documents: number[][]): Promise<number[]> => {
     const scores: number[] = [];
     for (let at = 0; at < documents.length; at += REWARD_BATCH) {
       const part = documents.slice(at, at + REWARD_BATCH);
@@ -81,4 +89,5 @@ export function documentScorer(
     }
     return scores;
   };
+  return Object.assign(score, { close: () => plan.destroy() });
 }

@@ -6,13 +6,20 @@
 import { compile, type Plan, type Workspace } from "./plan.ts";
 import { Tape } from "./tape.ts";
 
-/** A function that returns the plan of a shape, compiled once. */
+/** Returns the plan of a shape, compiled once. */
+export interface PlanCache<S extends (string | number)[]> {
+  (...shape: S): Plan;
+  /** Frees the plans. */
+  destroy(): void;
+}
+
+/** A cache of the plans that `build` records. */
 export function planCache<S extends (string | number)[]>(
   workspace: Workspace,
   build: (tape: Tape, ...shape: S) => void,
-): (...shape: S) => Plan {
+): PlanCache<S> {
   const plans = new Map<string, Plan>();
-  return (...shape) => {
+  const planOf = (...shape: S): Plan => {
     const key = shape.join();
     let plan = plans.get(key);
     if (!plan) {
@@ -22,4 +29,9 @@ export function planCache<S extends (string | number)[]>(
     }
     return plan;
   };
+  const destroy = () => {
+    for (const plan of plans.values()) plan.destroy();
+    plans.clear();
+  };
+  return Object.assign(planOf, { destroy });
 }

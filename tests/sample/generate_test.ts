@@ -2,7 +2,7 @@
 import assert from "node:assert/strict";
 import { openGpu } from "../../src/gpu/device.ts";
 import { loadModel } from "../../src/model/load.ts";
-import { type GenerateOptions, openGenerator } from "../../src/sample/generate.ts";
+import { type GenerateOptions, type NewTokens, openGenerator } from "../../src/sample/generate.ts";
 import { asset, assetTest, golden } from "../assets.ts";
 import { openGolden, unpad } from "../model/golden.ts";
 
@@ -79,5 +79,70 @@ Deno.test("a prompt longer than the model is refused", async () => {
   const { gpu, generator } = await open(golden("models/tiny-llama"));
   const ids = new Array(5000).fill(3);
   await assert.rejects(generator.generate([{ ids, samples: [0] }], GREEDY), /longer than the model's/);
+  gpu.close();
+});
+
+Deno.test("who follows is told of every token once, and nothing that is drawn depends on it", async () => {
+  const { gpu, generator, prompts } = await open(golden("models/tiny-llama"));
+  let reads = 0;
+  const { read } = gpu.readback;
+  gpu.readback.read = (windows) => (reads++, read(windows));
+  for (const maxNewTokens of [1, 8, 9, 30]) {
+    const options = { ...GREEDY, temperature: 1, maxNewTokens, stopIds: [7, 80, 123] };
+    reads = 0;
+    const alone = await generator.generate(prompts, options);
+    const longest = Math.max(...alone.map(({ ids }) => ids.length));
+    assert.ok(reads <= 1 + Math.ceil((longest - 1) / 8), `${reads} read-backs without a listener`);
+    const told = alone.map(() => ({ ids: [] as number[], logprobs: [] as number[] }));
+    let looks = 0;
+    const onTokens = (news: NewTokens[]) => {
+      looks++;
+      for (const { row, ids, logprobs } of news) {
+        assert.ok(ids.length > 0 && ids.length === logprobs.length && ids.length <= 9);
+        told[row].ids.push(...ids);
+        told[row].logprobs.push(...logprobs);
+      }
+      return false;
+    };
+    assert.deepEqual(await generator.generate(prompts, options, { onTokens }), alone);
+    assert.deepEqual(told, alone.map(({ ids, logprobs }) => ({ ids, logprobs })));
+    assert.equal(looks, Math.max(1, Math.ceil((longest - 1) / 8)));
+  }
+  gpu.close();
+});
+
+Deno.test("rows beyond those that are decoded together are told of by their place among all", async () => {
+  const { gpu, generator, prompts: [prompt] } = await open(golden("models/tiny-llama"));
+  const samples = Array.from({ length: 300 }, (_, i) => i), told = samples.map(() => [] as number[]);
+  const options = { ...GREEDY, temperature: 1, maxNewTokens: 3 };
+  const all = await generator.generate([{ ids: prompt.ids, samples }], options, {
+    onTokens: (news) => {
+      for (const { row, ids } of news) told[row].push(...ids);
+      return false;
+    },
+  });
+  assert.deepEqual(told, all.map(({ ids }) => ids));
+  gpu.close();
+});
+
+Deno.test("a generation ends at a look when no more is wanted, or with the reason of its signal", async () => {
+  const { gpu, generator, prompts } = await open(golden("models/tiny-llama"));
+  const options = { ...GREEDY, maxNewTokens: 40 };
+  const whole = await generator.generate(prompts, options);
+  let looks = 0;
+  const some = await generator.generate(prompts, options, { onTokens: () => ++looks === 2 });
+  assert.deepEqual(some.map(({ ids }) => ids), whole.map(({ ids }) => ids.slice(0, 17)));
+
+  const abort = new AbortController();
+  const onTokens = () => {
+    abort.abort(new Error("Enough."));
+    return false;
+  };
+  const aborted = generator.generate(prompts, options, { onTokens, signal: abort.signal });
+  await assert.rejects(aborted, /^Error: Enough\.$/);
+  assert.deepEqual(await generator.generate(prompts, options), whole);
+  // What it frees is made again when it is needed.
+  generator.close();
+  assert.deepEqual(await generator.generate(prompts, options), whole);
   gpu.close();
 });

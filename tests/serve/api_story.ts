@@ -2,7 +2,8 @@
 import assert from "node:assert/strict";
 import { createHash } from "node:crypto";
 import { join } from "node:path";
-import { type Client, sftRun, TRAIN } from "./server.ts";
+import { TEMPLATE } from "./inference_runs.ts";
+import { type Client, sftRun, TRAIN, until } from "./server.ts";
 
 /** What is wrong is told field by field; what is right is made. */
 export async function making(api: Client, directory: string): Promise<void> {
@@ -286,4 +287,35 @@ export async function ending(api: Client, runsDir: string): Promise<void> {
   assert.match(report.headers.get("content-security-policy")!, /^sandbox/);
   await api.expect(204, "DELETE", "/runs/sft");
   assert.throws(() => Deno.statSync(join(runsDir, "sft")), Deno.errors.NotFound);
+}
+
+/** Everything that can be asked of the models of `whole`. */
+export async function computing(api: Client, runsDir: string): Promise<void> {
+  Deno.writeTextFileSync(join(runsDir, "whole/ppo/model/chat_template.jinja"), TEMPLATE);
+  const { data } = await api.expect(200, "GET", "/v1/models");
+  assert.equal(data.find(({ id }: { id: string }) => id === "whole").root, "whole/ppo");
+  const messages = [{ role: "user", content: "3 5" }];
+  const asks: [path: string, body: Record<string, unknown>][] = [
+    ["/v1/completions", { prompt: "<user> 3 5 <bot>", logprobs: 0 }],
+    ["/v1/chat/completions", { messages, logprobs: true }],
+    ["/v1/score", { rows: [{ text: "<user> 3 5 <bot> 8" }] }],
+  ];
+  const { pid } = (await api.expect(200, "GET", "/system")).inference;
+  assert.equal(pid, null);
+  for (const [path, body] of asks) {
+    await api.expect(200, "POST", path, { model: "whole", ...body });
+    await api.expect(404, "POST", path, { model: "nothing", ...body });
+    await api.expect(422, "POST", path, { model: "whole" });
+    const stream = { model: "whole", ...body, stream: true };
+    if (path !== "/v1/score") assert.match((await api.call("POST", path, { body: stream })).text, /DONE/);
+    const { pid } = (await api.expect(200, "GET", "/system")).inference;
+    Deno.kill(pid, "SIGSTOP");
+    const lost = api.expect(503, "POST", path, { model: "whole", ...body });
+    await until(
+      "it is asked",
+      async () => (await api.expect(200, "GET", "/system")).inference.requests === 1,
+    );
+    Deno.kill(pid, "SIGKILL");
+    await lost;
+  }
 }

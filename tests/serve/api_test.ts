@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { createServer } from "../../serve/server.ts";
 import { withDirectory } from "../assets.ts";
-import { ending, knobs, making, reading, steering } from "./api_story.ts";
+import { computing, ending, knobs, making, reading, steering } from "./api_story.ts";
 import { Account, client, startServer } from "./server.ts";
 import { slowRequest } from "./raw_request.ts";
 
@@ -34,6 +34,7 @@ Deno.test("a run is made, steered in every way, read and deleted, and every answ
       await reading(api, runsDir);
       await knobs(api);
       await ending(api, runsDir);
+      await computing(api, runsDir);
 
       const system = await api.expect(200, "GET", "/system");
       assert.match(system.adapter, /\w/);
