@@ -26,13 +26,21 @@ export interface Failure {
   log: string[];
 }
 
-/** A run. */
-export interface RunView {
+/** Where a run is and what it is of. */
+export interface RunPlace {
   id: string;
   dir: string;
   method: string;
-  state: RunState;
   stages: string[];
+  /** `serve.json`, for one that a server made. */
+  made?: ServeFile;
+  /** `config.json`, once it began. */
+  config?: ConfigFile;
+}
+
+/** A run. */
+export interface RunView extends RunPlace {
+  state: RunState;
   /** The stage it is in or was last in; the first where none began. */
   stage: string;
   /** The last step of that stage, and how many it will have. */
@@ -43,7 +51,6 @@ export interface RunView {
   updated: number | null;
   /** The process that goes. */
   holder?: Holder;
-  config?: ConfigFile;
   failure?: Failure;
 }
 
@@ -123,8 +130,19 @@ export function stageDone(run: Pick<RunView, "dir" | "stages">, stage: string): 
  * @throws {HttpError} 404 where there is none.
  */
 export function findRun(sources: Sources, id: string): RunView {
-  const run = RUN_ID.test(id) ? viewRun(sources, id) : undefined;
-  if (run) return run;
+  return RUN_ID.test(id) && viewRun(sources, id) || noSuchRun(id);
+}
+
+/**
+ * Where the run with this name is and what it is of: what costs least to know.
+ *
+ * @throws {HttpError} 404 where there is none.
+ */
+export function findPlace(sources: Sources, id: string): RunPlace {
+  return RUN_ID.test(id) && placeOf(sources, id) || noSuchRun(id);
+}
+
+function noSuchRun(id: string): never {
   throw new HttpError(
     404,
     "no_such_run",
@@ -132,9 +150,9 @@ export function findRun(sources: Sources, id: string): RunView {
   );
 }
 
-/** The run with this name; undefined where there is none, or where the folder is something else. */
-export function viewRun(sources: Sources, id: string): RunView | undefined {
-  const dir = join(sources.runsDir, id);
+/** Undefined where there is no such run, or where the folder is something else. */
+function placeOf({ runsDir }: Sources, id: string): RunPlace | undefined {
+  const dir = join(runsDir, id);
   let made: ServeFile | undefined, config: ConfigFile | undefined;
   try {
     if (!Deno.lstatSync(dir).isDirectory) return undefined;
@@ -146,22 +164,26 @@ export function viewRun(sources: Sources, id: string): RunView | undefined {
   const method = config?.command ?? made?.method;
   if (method === undefined) return undefined;
   const stages = config?.stages ?? (method === "train" ? ["sft", "reward", "ppo"] : [method]);
+  return { id, dir, method, stages, made, config };
+}
+
+/** The run with this name; undefined where there is none, or where the folder is something else. */
+export function viewRun(sources: Sources, id: string): RunView | undefined {
+  const place = placeOf(sources, id);
+  if (!place) return undefined;
+  const { dir, stages, made } = place;
   const reader = sources.readers.of(dir), ends = reader?.ends();
   const stage = ends?.last && stages.includes(ends.last.stage) ? ends.last.stage : stages[0];
   const holder = holderOf(sources, id);
   const run: RunView = {
-    id,
-    dir,
-    method,
+    ...place,
     state: "going",
-    stages,
     stage,
     step: ends?.last?.step ?? 0,
     total: (reader && totalOf(reader, stage)) ?? null,
     created: made?.created ?? ends?.first?.time ?? null,
     updated: ends?.last?.time ?? null,
     holder,
-    config,
   };
   if (holder) run.state = reader && isPaused(reader, holder) ? "paused" : "going";
   else if (sources.state.queue().some((start) => start.run === id)) run.state = "queued";

@@ -8,8 +8,8 @@ import { breathe, plainNumber } from "./json.ts";
 
 /** Which metrics are wanted. */
 export interface SeriesQuery extends StepRange {
-  /** Of this stage; all if not given. */
-  stage?: string;
+  /** Of these stages. */
+  stages: string[];
   /** With these names; all if empty. */
   names: string[];
   /** Points of a series at most. */
@@ -31,28 +31,38 @@ export interface Point {
   count: number;
 }
 
+/** Points in the order of stage, name and step. */
+export interface Series {
+  points: Point[];
+  /** There were more than are ever returned. */
+  truncated: boolean;
+}
+
 /** Points of all series together at most. */
 export const MOST_POINTS = 20_000;
 
 /** Steps that one look into the database goes over. */
 const STEPS_AT_A_TIME = 20_000;
 
-/** The points in the order of stage, name and step; `truncated` where there were more than are ever returned. */
+/** The points that are wanted. */
 export async function readSeries(
   reader: RunReader,
-  { stage, names, from, to, maxPoints }: SeriesQuery,
-): Promise<{ points: Point[]; truncated: boolean }> {
+  { stages, names, from, to, maxPoints }: SeriesQuery,
+): Promise<Series> {
   const points: Point[] = [];
-  let series = reader.seriesAfter("", "");
-  for (; series; series = reader.seriesAfter(series.stage, series.name)) {
-    if (stage !== undefined && series.stage !== stage) continue;
-    if (names.length && !names.includes(series.name)) continue;
+  let looked = 0;
+  for (const series of names.length ? named(stages, names) : allSeries(reader, stages)) {
     const whole = reader.range(series.stage, series.name);
     if (!whole) continue;
     const first = Math.max(from, whole.from), last = Math.min(to, whole.to);
     const width = Math.max(1, Math.ceil((last - first + 1) / maxPoints));
     const stride = width * Math.max(1, Math.floor(STEPS_AT_A_TIME / width));
     for (let at = first; at <= last; at += stride) {
+      looked += stride;
+      if (looked > STEPS_AT_A_TIME) {
+        await breathe();
+        looked = stride;
+      }
       const part = { from: at, to: Math.min(last, at + stride - 1) };
       for (
         const { step, time, count, min, max, mean } of reader.buckets(series.stage, series.name, part, width)
@@ -70,10 +80,23 @@ export async function readSeries(
           count,
         });
       }
-      await breathe();
     }
   }
   return { points, truncated: false };
+}
+
+function* allSeries(reader: RunReader, stages: string[]): Generator<{ stage: string; name: string }> {
+  let series = reader.seriesAfter("", "");
+  for (; series; series = reader.seriesAfter(series.stage, series.name)) {
+    if (stages.includes(series.stage)) yield series;
+  }
+}
+
+/** Series of these names, whether there are such or not. */
+function* named(stages: string[], names: string[]): Generator<{ stage: string; name: string }> {
+  for (const stage of stages.toSorted()) {
+    for (const name of [...new Set(names)].sort()) yield { stage, name };
+  }
 }
 
 const COLUMNS = ["stage", "name", "step", "time", "value", "min", "max", "count"] as const;

@@ -10,8 +10,8 @@ import { plainJson } from "./json.ts";
 /** Entries that are read at a time. */
 const PAGE = 200;
 
-/** Milliseconds between two looks while someone follows. */
-const LOOK = 250;
+/** Milliseconds between two looks while someone follows: at least so many, and more where many follow. */
+const LOOK = 250, LOOK_PER_FOLLOWER = 5;
 
 /** Milliseconds of silence after which a comment is sent, so that proxies keep the connection. */
 const HEARTBEAT = 15_000;
@@ -41,7 +41,7 @@ interface Tail {
   waiting: Set<() => void>;
   /** The run was removed. */
   gone: boolean;
-  timer: ReturnType<typeof setInterval>;
+  timer?: ReturnType<typeof setTimeout>;
   followers: number;
   /** The last page that was encoded: those who are at the end share it. */
   page?: { after: number; bytes: Uint8Array; last: number };
@@ -67,32 +67,32 @@ export function openTails(): Tails {
       known.followers++;
       return known;
     }
-    const tail: Tail = {
-      waiting: new Set(),
-      gone: false,
-      followers: 1,
-      lastSeq: 0,
-      timer: setInterval(() => {
-        let seq = 0;
-        try {
-          tail.gone = !there();
-          seq = reader()?.lastSeq() ?? -1;
-        } catch {
-          // It is being written to or removed; the next look will tell.
-          return;
-        }
-        if (seq === tail.lastSeq && !tail.gone) return;
-        tail.lastSeq = seq;
-        for (const wake of [...tail.waiting]) wake();
-      }, LOOK),
+    const tail: Tail = { waiting: new Set(), gone: false, followers: 1, lastSeq: 0 };
+    const wait = () => {
+      tail.timer = setTimeout(look, Math.max(LOOK, tail.followers * LOOK_PER_FOLLOWER));
     };
+    const look = () => {
+      wait();
+      let seq = 0;
+      try {
+        tail.gone = !there();
+        seq = reader()?.lastSeq() ?? -1;
+      } catch {
+        // It is being written to or removed; the next look will tell.
+        return;
+      }
+      if (seq === tail.lastSeq && !tail.gone) return;
+      tail.lastSeq = seq;
+      for (const wake of [...tail.waiting]) wake();
+    };
+    wait();
     tails.set(id, tail);
     return tail;
   }
 
   function leave(id: string, tail: Tail): void {
     if (--tail.followers > 0) return;
-    clearInterval(tail.timer);
+    clearTimeout(tail.timer);
     tails.delete(id);
   }
 

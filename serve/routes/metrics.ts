@@ -7,9 +7,10 @@ import { createRoute, z } from "@hono/zod-openapi";
 import { type App, type Context, GUARDED, json, refusals } from "../context.ts";
 import { invalid } from "../http_error.ts";
 import { breathe, plain } from "../json.ts";
-import { findRun } from "../runs.ts";
+import { keepAnswers } from "../kept.ts";
+import { findPlace } from "../runs.ts";
 import { point, runParam, sample, stepQuery, wholeNumber } from "../schemas.ts";
-import { csv, MOST_POINTS, readSeries } from "../series.ts";
+import { csv, MOST_POINTS, readSeries, type Series } from "../series.ts";
 
 const metrics = createRoute({
   method: "get",
@@ -85,24 +86,28 @@ const SAMPLES_AT_A_TIME = 500;
 
 /** Adds the routes. */
 export function addMetricRoutes(app: App, context: Context): void {
+  const keep = keepAnswers<Table>();
+
   app.openapi(metrics, async (c) => {
-    const run = findRun(context, c.req.valid("param").id);
+    const run = findPlace(context, c.req.valid("param").id);
     const { stage, name = [], from_step, to_step, max_points = 500, format } = c.req.valid("query");
     const range = stepRange(from_step, to_step);
+    const stages = run.stages.filter((one) => stage === undefined || one === stage);
+    const query = { stages, names: [name].flat(), ...range, maxPoints: max_points };
     const reader = context.readers.of(run.dir);
-    const query = { stage, names: [name].flat(), ...range, maxPoints: max_points };
-    const found = reader ? await readSeries(reader, query) : { points: [], truncated: false };
-    if (format === "json") return c.json(found as z.output<typeof answer>, 200);
-    c.header("x-truncated", String(found.truncated));
-    if (format === "csv") {
-      return c.body(csv(found.points), 200, { "content-type": "text/csv; charset=utf-8" });
-    }
-    const lines = found.points.map((one) => JSON.stringify(one) + "\n").join("");
-    return c.body(lines, 200, { "content-type": "application/x-ndjson" });
+    const make = async () => table(reader ? await readSeries(reader, query) : NONE, format);
+    const { text, truncated } = reader
+      ? await keep(reader, JSON.stringify([query, format]), make)
+      : await make();
+    const head = {
+      "content-type": TYPES[format],
+      ...format === "json" ? {} : { "x-truncated": `${truncated}` },
+    };
+    return c.body(text, 200, head);
   });
 
   app.openapi(samples, async (c) => {
-    const run = findRun(context, c.req.valid("param").id);
+    const run = findPlace(context, c.req.valid("param").id);
     const { stage, from_step, to_step, split, search, limit = 50, offset = 0, after_row = 0 } = c.req.valid(
       "query",
     );
@@ -127,7 +132,28 @@ export function addMetricRoutes(app: App, context: Context): void {
   });
 }
 
-const answer = z.object({ points: z.array(point), truncated: z.boolean() });
+const NONE = { points: [], truncated: false };
+
+const TYPES = {
+  json: "application/json",
+  ndjson: "application/x-ndjson",
+  csv: "text/csv; charset=utf-8",
+};
+
+/** Points as a text. */
+interface Table {
+  text: string;
+  truncated: boolean;
+}
+
+function table(found: Series, format: keyof typeof TYPES): Table {
+  const { points, truncated } = found;
+  if (format === "csv") return { text: csv(points), truncated };
+  if (format === "ndjson") {
+    return { text: points.map((one) => JSON.stringify(one) + "\n").join(""), truncated };
+  }
+  return { text: JSON.stringify(found), truncated };
+}
 
 function stepRange(from = 0, to = Number.MAX_SAFE_INTEGER): { from: number; to: number } {
   if (from <= to) return { from, to };

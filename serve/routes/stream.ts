@@ -9,7 +9,7 @@ import { fileExists } from "../../src/model/json_file.ts";
 import { type App, type Context, GUARDED, json, refusals } from "../context.ts";
 import { invalid } from "../http_error.ts";
 import { lastLines } from "../log.ts";
-import { findRun } from "../runs.ts";
+import { findPlace } from "../runs.ts";
 import { event, runParam, wholeNumber } from "../schemas.ts";
 import { eventRow } from "../views.ts";
 
@@ -80,13 +80,13 @@ const log = createRoute({
 /** Adds the routes. */
 export function addStreamRoutes(app: App, context: Context): void {
   app.openapi(events, (c) => {
-    const run = findRun(context, c.req.valid("param").id);
+    const run = findPlace(context, c.req.valid("param").id);
     const rows = context.readers.of(run.dir)?.events(c.req.valid("query").after ?? 0, PAGE) ?? [];
     return c.json({ events: rows.map(eventRow) }, 200);
   });
 
   app.openapi(stream, (c) => {
-    const { id, dir } = findRun(context, c.req.valid("param").id);
+    const { id, dir } = findPlace(context, c.req.valid("param").id);
     const header = c.req.header("last-event-id");
     if (header !== undefined && !/^\d{1,16}$/.test(header)) {
       throw invalid("The header", [
@@ -109,7 +109,7 @@ export function addStreamRoutes(app: App, context: Context): void {
   });
 
   app.openapi(log, (c) => {
-    const run = findRun(context, c.req.valid("param").id);
+    const run = findPlace(context, c.req.valid("param").id);
     const lines = lastLines(join(run.dir, "log.txt"), c.req.valid("query").tail ?? 100);
     return c.text(lines.map((line) => line + "\n").join(""), 200);
   });

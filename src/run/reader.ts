@@ -99,7 +99,8 @@ export function openReader(path: string): RunReader {
       )[0],
     range(stage, name) {
       const [{ first, last }] = all<Record<"first" | "last", number | null>>(
-        "SELECT MIN(step) AS first, MAX(step) AS last FROM metrics WHERE stage = ? AND name = ?",
+        `SELECT (SELECT MIN(step) FROM metrics WHERE stage = ?1 AND name = ?2) AS first,
+          (SELECT MAX(step) FROM metrics WHERE stage = ?1 AND name = ?2) AS last`,
         stage,
         name,
       );

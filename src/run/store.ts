@@ -95,7 +95,7 @@ const SCHEMA = `
     step INTEGER NOT NULL, name TEXT NOT NULL, value REAL, stage TEXT NOT NULL, time REAL NOT NULL,
     PRIMARY KEY (stage, step, name)
   ) WITHOUT ROWID;
-  CREATE INDEX IF NOT EXISTS metrics_by_name ON metrics (stage, name, step, value);
+  CREATE INDEX IF NOT EXISTS metrics_by_name ON metrics (stage, name, step, value, time);
   CREATE TABLE IF NOT EXISTS samples (
     step INTEGER NOT NULL, stage TEXT NOT NULL, prompt TEXT NOT NULL, completion TEXT NOT NULL,
     tokens INTEGER NOT NULL, rewards TEXT NOT NULL, split TEXT NOT NULL

@@ -6,7 +6,7 @@
 import { packBatch } from "../data/batches.ts";
 import { batchInputs, decoder, headTensor } from "../model/decoder.ts";
 import { slotTensor } from "../model/params.ts";
-import { policyLoss, valueLoss } from "../rl/losses.ts";
+import { policyLoss, valueLoss, weightedSum } from "../rl/losses.ts";
 import { moments } from "../rl/whiten.ts";
 import { add, multiply, subtract } from "../tape/ops/elementwise.ts";
 import { scalarHead } from "../tape/ops/linear.ts";
@@ -27,6 +27,8 @@ export interface UpdateSettings {
   cliprange: number;
   cliprangeValue: number;
   vfCoef: number;
+  /** Weight of the mean entropy that is taken off the loss. */
+  entropyCoef: number;
   maxGradNorm: number;
   weightDecay: number;
   adamBeta1: number;
@@ -71,38 +73,54 @@ export function ppoUpdater(
     whitenUnbiased: boolean;
   },
 ): PpoUpdate {
-  const trainPlan = planCache(workspace, (tape, tokens: number, temperature: number) => {
-    const batch = batchInputs(tape, tokens);
-    const vector = (name: string) => tape.input(name, [tokens]);
-    const scalar = (name: string) => tape.input(name, [1]);
-    const targets = tape.input("targets", [tokens], "u32");
-    const hidden = decoder(tape, policy.model, batch, { checkpointing });
-    const { logprob, entropy } = logProb(tape, hidden, headTensor(tape, policy.model), targets, temperature);
-    const pg = policyLoss(tape, {
-      logprob,
-      oldLogprob: vector("oldLogprob"),
-      advantages: vector("advantages"),
-      weights: vector("policyWeights"),
-      low: scalar("ratioLow"),
-      high: scalar("ratioHigh"),
-    });
-    const critic = decoder(tape, value.model, batch, { checkpointing });
-    const raw = scalarHead(tape, critic, slotTensor(tape, value.model.params, "score"));
-    const values = multiply(tape, subtract(tape, raw, scalar("valueMean")), scalar("valueInverseStd"));
-    const vf = valueLoss(tape, {
-      values,
-      oldValues: vector("oldValues"),
-      returns: vector("returns"),
-      weights: vector("valueWeights"),
-      low: scalar("valueLow"),
-      high: scalar("valueHigh"),
-    });
-    const loss = add(tape, pg.loss, vf);
-    for (const [name, t] of Object.entries({ pg: pg.loss, vf, logprob, entropy, values })) {
-      tape.output(name, t);
-    }
-    tape.backward(loss, scalar("one"));
-  });
+  const trainPlan = planCache(
+    workspace,
+    (tape, tokens: number, temperature: number, bonus: "bonus" | "plain") => {
+      const batch = batchInputs(tape, tokens);
+      const vector = (name: string) => tape.input(name, [tokens]);
+      const scalar = (name: string) => tape.input(name, [1]);
+      const targets = tape.input("targets", [tokens], "u32");
+      const hidden = decoder(tape, policy.model, batch, { checkpointing });
+      const { logprob, entropy } = logProb(
+        tape,
+        hidden,
+        headTensor(tape, policy.model),
+        targets,
+        temperature,
+      );
+      const pg = policyLoss(tape, {
+        logprob,
+        oldLogprob: vector("oldLogprob"),
+        advantages: vector("advantages"),
+        weights: vector("policyWeights"),
+        low: scalar("ratioLow"),
+        high: scalar("ratioHigh"),
+      });
+      const critic = decoder(tape, value.model, batch, { checkpointing });
+      const raw = scalarHead(tape, critic, slotTensor(tape, value.model.params, "score"));
+      const values = multiply(tape, subtract(tape, raw, scalar("valueMean")), scalar("valueInverseStd"));
+      const vf = valueLoss(tape, {
+        values,
+        oldValues: vector("oldValues"),
+        returns: vector("returns"),
+        weights: vector("valueWeights"),
+        low: scalar("valueLow"),
+        high: scalar("valueHigh"),
+      });
+      let loss = add(tape, pg.loss, vf);
+      if (bonus === "bonus") {
+        loss = subtract(
+          tape,
+          loss,
+          weightedSum(tape, entropy, vector("entropyWeights")),
+        );
+      }
+      for (const [name, t] of Object.entries({ pg: pg.loss, vf, logprob, entropy, values })) {
+        tape.output(name, t);
+      }
+      tape.backward(loss, scalar("one"));
+    },
+  );
 
   return async (rollouts, given, epochs, settings, examine) => {
     const stats = openStats();
@@ -130,7 +148,11 @@ export function ppoUpdater(
             settings,
             valueScale,
           );
-          const plan = trainPlan(tokens, settings.temperature);
+          const plan = trainPlan(
+            tokens,
+            settings.temperature,
+            settings.entropyCoef === 0 ? "plain" : "bonus",
+          );
           passes.push({ plan, inputs });
           const out = await plan.run(inputs);
           results.push(microStats(micro, firsts, rollouts, advantages, out, settings));
@@ -183,7 +205,7 @@ function updateInputs(
 ) {
   const packed = packBatch(micro.map((i) => [...rollouts[i].prompt, ...rollouts[i].completion]));
   const zeros = () => new Float32Array(packed.tokens);
-  const oldLogprob = zeros(), policyWeights = zeros(), valueWeights = zeros();
+  const oldLogprob = zeros(), policyWeights = zeros(), entropyWeights = zeros(), valueWeights = zeros();
   const advantage = zeros(), oldValues = zeros(), returns = zeros();
   const firsts = micro.map((i, row) => packed.first[row] + rollouts[i].prompt.length - 1);
   micro.forEach((i, row) => {
@@ -191,6 +213,7 @@ function updateInputs(
     oldLogprob.set(rollout.logprobs, first);
     advantage.set(advantages[i].advantages, first);
     policyWeights.fill(scale.policy, first, first + rollout.completion.length);
+    entropyWeights.fill(scale.policy * s.entropyCoef, first, first + rollout.completion.length);
     const slots = advantages[i].returns.length;
     oldValues.set(rollout.values.subarray(0, slots), first);
     returns.set(advantages[i].returns, first);
@@ -202,6 +225,7 @@ function updateInputs(
     oldLogprob,
     advantages: advantage,
     policyWeights,
+    ...s.entropyCoef === 0 ? {} : { entropyWeights },
     oldValues,
     returns,
     valueWeights,

@@ -25,6 +25,7 @@ export const KNOBS: Record<"sft" | "reward" | "ppo", z.ZodObject> = {
     "cliprange",
     "cliprangeValue",
     "vfCoef",
+    "entropyCoef",
     "gamma",
     "lam",
     "temperature",

@@ -5,14 +5,18 @@ import { openReader } from "../../src/run/reader.ts";
 import { openStore } from "../../src/run/store.ts";
 import { withDirectory } from "../assets.ts";
 
-const ALL = { names: [] as string[], from: 0, to: Number.MAX_SAFE_INTEGER, maxPoints: 5000 };
+const ALL = {
+  stages: ["sft", "ppo"],
+  names: [] as string[],
+  from: 0,
+  to: Number.MAX_SAFE_INTEGER,
+  maxPoints: 5000,
+};
 
 /** A database with metrics, made by `fill`. */
 async function withMetrics(
   fill: (log: (stage: string, step: number, metrics: Record<string, number>) => void) => void,
-  use: (
-    read: (query: Partial<typeof ALL> & { stage?: string }) => ReturnType<typeof readSeries>,
-  ) => Promise<void>,
+  use: (read: (query: Partial<typeof ALL>) => ReturnType<typeof readSeries>) => Promise<void>,
 ): Promise<void> {
   await withDirectory(async (directory) => {
     const path = join(directory, "run.db"), store = openStore(path), reader = openReader(path);
@@ -49,9 +53,15 @@ Deno.test("a series is thinned out to mean, smallest and largest value of neighb
         assert.ok(Math.abs(Number(mean) - sum / count) < 1e-12);
       });
     }
-    assert.deepEqual((await read({ stage: "sft" })).points.map(({ time: _, ...point }) => point), [
+    assert.deepEqual((await read({ stages: ["sft"] })).points.map(({ time: _, ...point }) => point), [
       { stage: "sft", name: "other", step: 7, value: -1, min: -1, max: -1, count: 1 },
     ]);
+    const named =
+      (await read({ names: ["other", "a/b", "other", "none"], from: 6, to: 7, maxPoints: 1 })).points;
+    assert.deepEqual(named.map(({ stage, name }) => [stage, name]), [["ppo", "a/b"], ["ppo", "other"], [
+      "sft",
+      "other",
+    ]]);
     assert.deepEqual((await read({ names: ["none"] })).points, []);
     assert.deepEqual((await read({ from: 104 })).points, []);
   });

@@ -82,6 +82,27 @@ Deno.test("all estimators are logged side by side, and each can be the one in th
   assert.equal(finals.size, 4);
 });
 
+Deno.test("the entropy bonus is a term of the gradient that grows with its coefficient, and keeps entropy up", async () => {
+  const squared = async (entropyCoef: number) => {
+    const { events } = await ppo({
+      maxSteps: 1,
+      numPpoEpochs: 1,
+      numMiniBatches: 1,
+      maxGradNorm: 0,
+      entropyCoef,
+    });
+    return events[0].metrics.grad_norm ** 2;
+  };
+  // |g − c h|² is a parabola in c.
+  const [n0, n1, n2, n3] = [await squared(0), await squared(1), await squared(2), await squared(3)];
+  assert.ok(n1 !== n0 && n3 > n0);
+  close(n3, 3 * n2 - 3 * n1 + n0, 1e-3 * n3, "the fourth of four norms");
+  const after = async (entropyCoef: number) =>
+    column(await ppo({ maxSteps: 4, learningRate: 3e-3, entropyCoef }), "policy/entropy_avg").at(-1)!;
+  const without = await after(0), bonus = await after(3);
+  assert.ok(bonus > without + 0.05, `${bonus} with it, ${without} without`);
+});
+
 Deno.test("the adaptive coefficient moves as its formula says, and is logged", async () => {
   const adaptive = {
     adapKlCtrl: true,

@@ -78,6 +78,8 @@ export interface PpoOptions extends TrainingOptions {
   cliprangeValue: number;
   /** Weight of the value loss. */
   vfCoef: number;
+  /** Weight of the policy's mean entropy per token, in nats, which is taken off the loss. */
+  entropyCoef: number;
   /** Discount per token. */
   gamma: number;
   /** λ of generalised advantage estimation (arXiv 1506.02438). */
@@ -204,6 +206,11 @@ export const ppoSchema = z.strictObject({
     z.number().gt(0).default(0.2),
   ),
   vfCoef: option(method, "Weight of the value loss.", z.number().min(0).default(0.1)),
+  entropyCoef: option(
+    method,
+    "Weight of the policy's mean entropy, which is taken off the loss: keeps it from settling early.",
+    z.number().min(0).default(0),
+  ),
   lossAggregation: option(
     method,
     "Average the loss over the tokens of each forward pass and then over passes (micro_batch, as TRL), or over all at once.",
