@@ -21,7 +21,7 @@ export const LOG_HEADER: Uint8Array = concat([utf8(":W&B"), Uint8Array.of(0xe1, 
 /** The bytes of a record that begins `at` bytes into the file. */
 export function logRecord(data: Uint8Array, at: number): Uint8Array {
   const out: Uint8Array[] = [];
-  let from = 0;
+  let from = 0, begun = false;
   do {
     let left = BLOCK - at % BLOCK;
     if (left < HEAD) {
@@ -31,7 +31,9 @@ export function logRecord(data: Uint8Array, at: number): Uint8Array {
     }
     const to = Math.min(data.length, from + left - HEAD);
     const whole = to === data.length;
-    out.push(piece(from === 0 ? (whole ? FULL : FIRST) : whole ? LAST : MIDDLE, data.subarray(from, to)));
+    out.push(piece(begun ? (whole ? LAST : MIDDLE) : whole ? FULL : FIRST, data.subarray(from, to)));
+    // Where only a head fits into the block, this piece was empty.
+    begun = true;
     at += HEAD + to - from;
     from = to;
   } while (from < data.length);

@@ -124,7 +124,7 @@ export function readWandb(path: string): Map<number, Field[]>[] {
     [...data.subarray(0, 7)],
     [..."\x3aW&B"].map((c) => c.charCodeAt(0)).concat(0xe1, 0xbe, 0),
   );
-  let pieces: number[] = [];
+  let pieces: number[] = [], inside = false;
   for (let from = 7; from < data.length;) {
     const left = 32768 - from % 32768;
     if (left < 7) {
@@ -141,13 +141,15 @@ export function readWandb(path: string): Map<number, Field[]>[] {
       crc(0xedb88320, data.subarray(from + 6, from + 7 + length)),
     );
     from += 7 + length;
-    assert.equal(pieces.length > 0, kind === 3 || kind === 4, `kind ${kind} after ${pieces.length} bytes`);
+    // A first piece may be empty, and it is the first all the same.
+    assert.equal(inside, kind === 3 || kind === 4, `kind ${kind} after ${pieces.length} bytes`);
     pieces.push(...piece);
-    if (kind !== 1 && kind !== 4) continue;
+    inside = kind === 2 || kind === 3;
+    if (inside) continue;
     records.push(readMessage(Uint8Array.from(pieces)));
     pieces = [];
   }
-  assert.equal(pieces.length, 0, "the last record is torn");
+  assert.equal(inside, false, "the last record is torn");
   return records;
 }
 
