@@ -268,29 +268,20 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
     };
     for (let drawn = 1; drawn < most; drawn += STEPS_PER_LOOK) {
       decode.submit({}, Math.min(STEPS_PER_LOOK, most - drawn));
-      const [done] = await gpu.readback.read([state.done]);
+      // What only a listener wants is read with the flags: a second read-back would wait as long as the first.
+      const [done, ...parts] = await gpu.readback.read([state.done, ...onTokens ? drawnOf(state) : []]);
       signal?.throwIfAborted();
-      if (onTokens && await tell(await readDrawn(state, samples.length))) break;
+      if (onTokens && await tell(rowsOf(parts, samples.length, most))) break;
       if (new Uint32Array(done.buffer).subarray(0, rows).every((flag) => flag !== 0)) break;
     }
 
-    const drawn = await readDrawn(state, samples.length);
+    const drawn = rowsOf(await gpu.readback.read(drawnOf(state)), samples.length, most);
     if (onTokens) await tell(drawn);
     return drawn.map(({ ids, logprobs }) => ({
       ids,
       logprobs,
       finishReason: options.stopIds.includes(ids[ids.length - 1]) ? "stop" : "length",
     }));
-  }
-
-  async function readDrawn({ counts, out, logprobs, most }: State, rows: number): Promise<Drawn[]> {
-    const parts = await gpu.readback.read([counts, out, logprobs]);
-    const count = new Uint32Array(parts[0].buffer), ids = new Uint32Array(parts[1].buffer);
-    const lps = new Float32Array(parts[2].buffer);
-    return Array.from({ length: rows }, (_, row) => {
-      const range = [row * most, row * most + count[row]] as const;
-      return { ids: Array.from(ids.subarray(...range)), logprobs: Array.from(lps.subarray(...range)) };
-    });
   }
 
   return {
@@ -306,6 +297,19 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
       states.clear();
     },
   };
+}
+
+/** What is read of the drawn tokens. */
+const drawnOf = ({ counts, out, logprobs }: State) => [counts, out, logprobs];
+
+/** The first `rows` rows of what was read, of at most `most` tokens each. */
+function rowsOf(parts: Uint8Array<ArrayBuffer>[], rows: number, most: number): Drawn[] {
+  const [counts, ids] = parts.map(({ buffer }) => new Uint32Array(buffer));
+  const logprobs = new Float32Array(parts[2].buffer);
+  return Array.from({ length: rows }, (_, row) => {
+    const range = [row * most, row * most + counts[row]] as const;
+    return { ids: Array.from(ids.subarray(...range)), logprobs: Array.from(logprobs.subarray(...range)) };
+  });
 }
 
 function destroy(state: State): void {
