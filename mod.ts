@@ -52,19 +52,38 @@ export type { Layout, Part, Slot } from "./src/model/layout.ts";
 export { loadModel, makeModel, saveModel } from "./src/model/load.ts";
 export { loadHeaded } from "./src/model/headed.ts";
 export { initialWeights } from "./src/model/init.ts";
-export { loadTokenizer, type Message, type Tokenizer } from "./src/data/tokenizer.ts";
+export {
+  type ChatTemplateOptions,
+  loadTokenizer,
+  type Message,
+  type Tokenizer,
+} from "./src/data/tokenizer.ts";
+export {
+  resolveDataset,
+  type ResolvedDataset,
+  type ResolvedModel,
+  resolveModel,
+  type ResolveOptions,
+} from "./src/hub/resolve.ts";
+export { type HubSettings, hubSettings } from "./src/hub/settings.ts";
+export type { FetchListener, FetchProgress } from "./src/hub/snapshot.ts";
+export type { DatasetSelection } from "./src/hub/dataset_files.ts";
 export { type DataRow, makeRows, readDataset } from "./src/data/rows.ts";
+export { type DatasetEntry, datasetRows, type DatasetSpec } from "./src/data/sources.ts";
 export {
   type DataReport,
   type PairExample,
   type PromptExample,
   type SftExample,
+  type SftSettings,
   type Tokenized,
   tokenizePairs,
   tokenizePrompts,
   tokenizeSft,
 } from "./src/data/tokenize.ts";
 export type { Rows } from "./src/data/batches.ts";
+export type { PackingStrategy } from "./src/data/packing.ts";
+export type { DataOptions } from "./src/train/options/data.ts";
 export {
   type Completion,
   type Following,

@@ -78,7 +78,7 @@ export function gpt2(tape: Tape, config: Gpt2Config, params: Params, inputs: Gpt
     normOp(tape, x, weight(`${name}.g`), { kind: "layer", eps: 1e-5, bias: weight(`${name}.b`) });
   const map = (x: Tensor, name: string, residual?: Tensor) =>
     linear(tape, x, weight(`${name}.w`), { bias: weight(`${name}.b`), residual, label: name });
-  const tokens = embedding(tape, weight("wte"), inputs.ids, inputs.orders?.ids); // [tokens, width]
+  const tokens = embedding(tape, weight("wte"), inputs.ids, { order: inputs.orders?.ids }); // [tokens, width]
   let x = addPositions(tape, tokens, weight("wpe"), inputs.positions, inputs.orders?.positions);
   for (let layer = 0; layer < config.layers; layer++) {
     const h = `h${layer}`;
@@ -111,9 +111,9 @@ export function openGpt2Training(gpu: Gpu, config: Gpt2Config): Gpt2Training {
     ids: input("ids"),
     positions: input("positions"),
     orders: { ids: input("order"), positions: input("positionOrder") },
-    attend: (_layer, qkv) => attention(tape, qkv, starts, ends, shape),
+    attend: (_layer, qkv) => attention(tape, qkv, { starts, ends }, shape, { scale: 1 / Math.sqrt(shape.headDim) }),
   });
-  const { logprob } = logProb(tape, hidden, slotTensor(tape, params, "wte"), input("targets"));
+  const { logprob } = logProb(tape, hidden, { parts: [slotTensor(tape, params, "wte")] }, input("targets"));
   const loss = nllLoss(tape, logprob, tape.input("weights", [tokens]));
   tape.output("loss", loss);
   tape.backward(loss, tape.input("one", [1]));

@@ -43,6 +43,7 @@ export function openGpt2Decoding(gpu: Gpu, config: Gpt2Config): () => Promise<Ui
   const params = uploadGpt2(gpu, config);
   const capacity = prompt + most;
   const shape = { rows, capacity, heads, kvHeads: heads, headDim };
+  const scores = { scale: 1 / Math.sqrt(headDim) };
   const words = (count: number) => allocate(gpu, count * 4);
   const state = {
     tokens: words(rows),
@@ -90,7 +91,7 @@ export function openGpt2Decoding(gpu: Gpu, config: Gpt2Config): () => Promise<Ui
         const { keys, values } = cacheOf(tape, layer);
         const buffers = { qkv, first, lengths, keys, values };
         tape.push(cacheFill(tape.profile, buffers, { ...shape, maxLength: prompt }));
-        return attention(tape, qkv, starts, ends, shape);
+        return attention(tape, qkv, { starts, ends }, shape, scores);
       },
     });
     draw(tape, linear(tape, gather(tape, hidden, input("last", rows)), slotTensor(tape, params, "wte")));
@@ -111,7 +112,7 @@ export function openGpt2Decoding(gpu: Gpu, config: Gpt2Config): () => Promise<Ui
       const hidden = gpt2(tape, config, params, {
         ids,
         positions,
-        attend: (layer, qkv) => attendCached(tape, qkv, positions, cacheOf(tape, layer), shape),
+        attend: (layer, qkv) => attendCached(tape, qkv, positions, cacheOf(tape, layer), shape, scores),
       });
       draw(tape, linear(tape, hidden, slotTensor(tape, params, "wte")));
     }

@@ -2,7 +2,9 @@
  * Activations of the feed-forward block.
  *
  *   swiglu (arXiv 2002.05202): y = silu(gate) · up, x [rows, 2·cols'] = [gate | up], cols' = padded(cols)
+ *   geglu (the same): y = gelu(gate) · up
  *   gelu (arXiv 1606.08415, tanh form): y = ½x(1 + tanh(√(2/π)(x + 0.044715x³)))
+ *   gelu_erf (the same, exact form): y = ½x(1 + erf(x/√2))
  *
  * Padding columns are zero in x and stay zero in y and dx.
  *
@@ -21,7 +23,12 @@ import {
 const WORKGROUP = 64;
 
 /** Which activation. */
-export type Activation = "swiglu" | "gelu";
+export type Activation = "swiglu" | "geglu" | "gelu" | "gelu_erf";
+
+/** Whether an activation takes gates and ups, twice the columns that it gives. */
+export function isGated(kind: Activation): kind is "swiglu" | "geglu" {
+  return kind === "swiglu" || kind === "geglu";
+}
 
 // ½(1 + tanh z) = σ(2z): one exponential instead of a tanh, whose argument is clamped where the result is 0 or 1 anyway.
 const SHARE = `fn share(x: vec4f) -> vec4f {
@@ -29,11 +36,71 @@ const SHARE = `fn share(x: vec4f) -> vec4f {
   return 1.0 / (1.0 + exp(clamp(-twice, vec4f(-60.0), vec4f(60.0))));
 }`;
 
-/** WGSL of the functions `gelu(x)` and `swiglu(gate, up)` on vec4s. */
+// The normal distribution, Φ(x) = ½(1 + erf(x/√2)). Both polynomials are our own Chebyshev fits: erf(z)/z in z² below z = 1, and
+// beyond it erfc(z)·exp(z²)/t in t = 1/(1 + z/2); together they are within 1.3e-7.
+const NORMAL = `fn normal(x: vec4f) -> vec4f {
+  let z = abs(x) * 0.70710678118654752;
+  let y = z * z;
+  var p = vec4f(7.88249712e-05);
+  ${
+  [-0.0008018855, 0.00518931194, -0.0268543288, 0.112835975, -0.376126269, 1.12837917]
+    .map((c) => `p = fma(p, y, vec4f(${c}));`).join(" ")
+}
+  let t = 1.0 / (1.0 + 0.5 * z);
+  var q = vec4f(0.0741725628);
+  ${
+  [-0.32402373, 0.360871782, 0.0486280146, 0.280175242, 0.277428702, 0.282367019]
+    .map((c) => `q = fma(q, t, vec4f(${c}));`).join(" ")
+}
+  let tail = 0.5 * select(t * q * exp(-min(y, vec4f(80.0))), 1.0 - z * p, z < vec4f(1.0));
+  return select(tail, 1.0 - tail, x > vec4f());
+}`;
+
+/** WGSL of the functions `gelu(x)`, `gelu_erf(x)`, `swiglu(gate, up)` and `geglu(gate, up)` on vec4s. */
 export const ACTIVATION_CODE: Record<Activation, string> = {
   gelu: `${SHARE}
 fn gelu(x: vec4f) -> vec4f { return x * share(x); }`,
+  gelu_erf: `${NORMAL}
+fn gelu_erf(x: vec4f) -> vec4f { return x * normal(x); }`,
   swiglu: "fn swiglu(gate: vec4f, up: vec4f) -> vec4f { return gate / (1.0 + exp(-gate)) * up; }",
+  geglu: `${SHARE}
+fn geglu(gate: vec4f, up: vec4f) -> vec4f { return gate * share(gate) * up; }`,
+};
+
+/** Slope of {@linkcode SHARE}'s argument. */
+const slope = (x: string) => `(1.5957691216057308 * (1.0 + 0.134145 * ${x} * ${x}))`;
+
+/** Statements that fill dx, and the functions that they call. */
+const BACKWARD: Record<Activation, { module: string; body: string }> = {
+  gelu: {
+    module: SHARE,
+    body: `let v = x[at];
+  let s = share(v);
+  dx[at] = dy[to] * (s + v * s * (1.0 - s) * ${slope("v")});`,
+  },
+  gelu_erf: {
+    module: NORMAL,
+    body: `let v = x[at];
+  dx[at] = dy[to] * (normal(v) + v * 0.3989422804014327 * exp(-0.5 * v * v));`,
+  },
+  swiglu: {
+    module: "",
+    body: `let gate = x[at];
+  let up = x[at + u.quads];
+  let s = 1.0 / (1.0 + exp(-gate));
+  let d = dy[to];
+  dx[at] = d * up * s * (1.0 + gate * (1.0 - s));
+  dx[at + u.quads] = d * gate * s;`,
+  },
+  geglu: {
+    module: SHARE,
+    body: `let gate = x[at];
+  let up = x[at + u.quads];
+  let s = share(gate);
+  let d = dy[to];
+  dx[at] = d * up * (s + gate * s * (1.0 - s) * ${slope("gate")});
+  dx[at + u.quads] = d * gate * s;`,
+  },
 };
 
 /** Where vec4 number i of the result lies, in x (`at`, the gate for swiglu) and in y (`to`). */
@@ -42,7 +109,7 @@ const PLACE = `let row = i / u.quads;
   let at = row * u.ldx + quad;
   let to = row * u.ldy + quad;`;
 
-/** y = activation(x): x [rows, 2·padded(cols)] for swiglu, [rows, cols] for gelu; y [rows, cols]. */
+/** y = activation(x): x [rows, 2·padded(cols)] where it is gated, else [rows, cols]; y [rows, cols]. */
 export function activation<B>(
   _profile: Profile,
   kind: Activation,
@@ -59,7 +126,7 @@ export function activation<B>(
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
   if (i >= u.count) { return; }
   ${PLACE}
-  y[to] = ${kind === "gelu" ? "gelu(x[at])" : "swiglu(x[at], x[at + u.quads])"};`,
+  y[to] = ${kind}(x[at]${isGated(kind) ? ", x[at + u.quads]" : ""});`,
   }));
   return launch(kernel, kind, buffers, rows, cols);
 }
@@ -76,24 +143,12 @@ export function activationBackward<B>(
     writes: ["dx"],
     uniforms: { count: "u32", quads: "u32", ldx: "u32", ldy: "u32" },
     workgroup: WORKGROUP,
-    module: kind === "gelu" ? SHARE : "",
+    module: BACKWARD[kind].module,
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
   if (i >= u.count) { return; }
   ${PLACE}
-  ${
-      kind === "gelu"
-        ? `let v = x[at];
-  let s = share(v);
-  let slope = 1.5957691216057308 * (1.0 + 0.134145 * v * v);
-  dx[at] = dy[to] * (s + v * s * (1.0 - s) * slope);`
-        : `let gate = x[at];
-  let up = x[at + u.quads];
-  let s = 1.0 / (1.0 + exp(-gate));
-  let d = dy[to];
-  dx[at] = d * up * s * (1.0 + gate * (1.0 - s));
-  dx[at + u.quads] = d * gate * s;`
-    }`,
+  ${BACKWARD[kind].body}`,
   }));
   return launch(kernel, kind, buffers, rows, cols);
 }
@@ -106,7 +161,7 @@ function launch<B>(
   cols: number,
 ): Launch<B> {
   const width = padded(cols), quads = width / 4, count = rows * quads;
-  const ldx = rowStride(kind === "swiglu" ? 2 * width : cols) / 4, ldy = rowStride(cols) / 4;
+  const ldx = rowStride(isGated(kind) ? 2 * width : cols) / 4, ldy = rowStride(cols) / 4;
   return {
     kernel,
     buffers,

@@ -9,6 +9,8 @@
  * A query walks over its keys in groups that begin at multiples of the group size, and a key it does not see contributes
  * exactly nothing: so with documents starting at multiples of 8, its bits do not depend on where its document lies.
  *
+ * With a soft cap, scores s become cap · tanh(s / cap).
+ *
  * @module
  */
 import {
@@ -31,13 +33,13 @@ import {
   storeScalars,
 } from "./attention_text.ts";
 import { cachedKernel, type KernelSpec, type Launch, type Profile, repeat } from "./kernel.ts";
+import { CAPPED_SCORE } from "./soft_cap.ts";
 
 export type { AttentionShape } from "./attention_text.ts";
 
 const INTERFACE = {
   storage: { qkv: "vec4f", starts: "u32", out: "vec4f", lse: "f32" },
   writes: ["out", "lse"],
-  uniforms: attentionUniforms,
 };
 
 /** out = softmax(scale · q kᵀ) v over the keys that each query sees. */
@@ -47,11 +49,13 @@ export function attention<B>(
   shape: AttentionShape,
 ): Launch<B> {
   const { tokens, heads, headDim } = shape;
-  const cpu = profile.kind === "cpu";
-  const kernel = cachedKernel(
-    `attention_${cpu ? `cpu${profile.lanes}` : "gpu"}_${headDim}`,
-    () => cpu ? cpuForward(profile.lanes, headDim) : gpuForward(headDim),
-  );
+  const cpu = profile.kind === "cpu", cap = shape.softCap !== undefined;
+  const name = `attention_${cpu ? `cpu${profile.lanes}` : "gpu"}_${headDim}${cap ? "_capped" : ""}`;
+  const kernel = cachedKernel(name, () => {
+    const text = cpu ? cpuForward(profile.lanes, headDim, cap) : gpuForward(headDim, cap);
+    const module = `${text.module ?? ""}${cap ? `\n${CAPPED_SCORE}` : ""}`;
+    return { ...INTERFACE, uniforms: attentionUniforms(cap), ...text, module };
+  });
   const queries = cpu ? attentionTile(headDim).queries * profile.lanes : GPU_THREADS;
   return {
     kernel,
@@ -72,7 +76,9 @@ export function attentionTile(headDim: number): { queries: number; keys: number 
   return { queries: 2, keys: 1 };
 }
 
-function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
+type Text = Pick<KernelSpec, "needs" | "workgroup" | "module" | "body"> & Partial<Pick<KernelSpec, "storage">>;
+
+function cpuForward(lanes: number, headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const { queries, keys } = attentionTile(headDim);
   // Eight scores side by side hide the latency of an addition; with more, other numbers leave the registers.
@@ -81,7 +87,6 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
   const shared = sharedRows(lanes, keys, quads);
   const each = (text: (i: number) => string) => repeat(queries, text, "\n  ");
   return {
-    ...INTERFACE,
     storage: { ...INTERFACE.storage, qkv: "quad" },
     needs: ["subgroups"],
     workgroup: lanes,
@@ -123,6 +128,7 @@ function cpuForward(lanes: number, headDim: number): Omit<KernelSpec, "name"> {
               }, " "), " ")
           } }`))
     }
+    ${cap ? each((i) => repeat(keys, (j) => `s${i}_${j} = capped(s${i}_${j});`, " ")) : ""}
     ${
       each((i) =>
         onlineSoftmax(`${i}`, keys, (j) => `s${i}_${j}`, (j) => `key + ${j}u - start${i} <= span${i}`)
@@ -180,13 +186,13 @@ function addWeighted(into: string, id: string, keys: number, value: (j: number) 
 /** Keys per step of the gpu profile: enough to hide latency, fewer where the heads are large and so is the text. */
 const gpuKeys = (quads: number) => quads <= 8 ? 4 : 2;
 
-function gpuForward(headDim: number): Omit<KernelSpec, "name"> {
+function gpuForward(headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const tile = stagedRows(quads, 2);
   const keys = gpuKeys(quads);
   const at = (j: number, q: number) => `[(j + ${j}u) * ${quads}u + ${q}u]`;
+  const score = (j: number) => `t${j}.x + t${j}.y + t${j}.z + t${j}.w`;
   return {
-    ...INTERFACE,
     workgroup: GPU_THREADS,
     module: `var<workgroup> firstKey: u32;
 var<workgroup> tileK: array<vec4f, ${tile * quads}>;
@@ -223,7 +229,7 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
       onlineSoftmax(
         "0",
         keys,
-        (j) => `t${j}.x + t${j}.y + t${j}.z + t${j}.w`,
+        (j) => cap ? `capped(${score(j)})` : score(j),
         (j) => `key + ${j}u - start <= span`,
       )
     }

@@ -4,6 +4,8 @@
  *   p = exp(scale · q kᵀ − lse)     delta = Σ_d dout · out     w = p · (dout vᵀ − delta)
  *   dq = scale · w k                dk = scale · wᵀ q          dv = pᵀ dout
  *
+ * Under a soft cap, p is made of the capped scores c, and w is multiplied with their slope, 1 − (c / cap)².
+ *
  * Reads qkv, starts, out, lse as in `attention.ts`, `ends` [tokens] u32 (key j is seen by the queries j ≤ i < ends[j], the
  * same relation as `starts` gives; never decreasing) and dout [tokens, heads·ds]. Overwrites `delta` [heads, tokens] and all of
  * `dqkv` [tokens, (heads + 2·kvHeads)·ds], padding columns with zero. Sums run over keys, or over query heads and then
@@ -19,7 +21,10 @@ import {
   attentionUniformValues,
   GPU_THREADS,
 } from "./attention_text.ts";
-import { cachedKernel, type Launch, type Profile } from "./kernel.ts";
+import { cachedKernel, type KernelSpec, type Launch, type Profile } from "./kernel.ts";
+import { CAPPED_SCORE } from "./soft_cap.ts";
+
+type Text = Pick<KernelSpec, "needs" | "workgroup" | "module" | "body">;
 
 /** dqkv = gradient of the loss by qkv. The first launch also makes `delta`. */
 export function attentionBackward<B>(
@@ -31,7 +36,11 @@ export function attentionBackward<B>(
   const { tokens, heads, kvHeads, headDim } = shape;
   const cpu = profile.kind === "cpu", { lanes } = profile;
   const matrix = cpu ? "quad" : "vec4f";
-  const suffix = `${cpu ? `cpu${lanes}` : "gpu"}_${headDim}`;
+  const cap = shape.softCap !== undefined;
+  const suffix = `${cpu ? `cpu${lanes}` : "gpu"}_${headDim}${cap ? "_capped" : ""}`;
+  const kernelUniforms = attentionUniforms(cap);
+  const withCap = (text: Text): Text =>
+    cap ? { ...text, module: `${text.module ?? ""}\n${CAPPED_SCORE}` } : text;
   const dq = cachedKernel(`attention_dq_${suffix}`, () => ({
     storage: {
       qkv: matrix,
@@ -43,14 +52,14 @@ export function attentionBackward<B>(
       dqkv: "vec4f",
     },
     writes: ["delta", "dqkv"],
-    uniforms: attentionUniforms,
-    ...(cpu ? dqCpu(lanes, headDim) : dqGpu(headDim)),
+    uniforms: kernelUniforms,
+    ...withCap(cpu ? dqCpu(lanes, headDim, cap) : dqGpu(headDim, cap)),
   }));
   const dkv = cachedKernel(`attention_dkv_${suffix}`, () => ({
     storage: { qkv: matrix, ends: "u32", lse: "f32", dout: matrix, delta: "f32", dqkv: "vec4f" },
     writes: ["dqkv"],
-    uniforms: attentionUniforms,
-    ...(cpu ? dkvCpu(lanes, headDim) : dkvGpu(headDim)),
+    uniforms: kernelUniforms,
+    ...withCap(cpu ? dkvCpu(lanes, headDim, cap) : dkvGpu(headDim, cap)),
   }));
   const queries = cpu ? dqTile(headDim).own * lanes : GPU_THREADS;
   const keys = cpu ? dkvTile(headDim).own * lanes : GPU_THREADS;

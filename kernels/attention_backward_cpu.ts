@@ -73,7 +73,7 @@ function twoProducts(
 }
 
 /** delta and dq of a block of queries. */
-export function dqCpu(lanes: number, headDim: number): Text {
+export function dqCpu(lanes: number, headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const { own, step } = dqTile(headDim);
   const block = own * lanes;
@@ -111,10 +111,13 @@ export function dqCpu(lanes: number, headDim: number): Text {
     ${shared.load("v", "qkv", "at", "vColumn")}
     ${each((i) => repeat(step, (j) => `var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`, " "))}
     ${twoProducts(shared, headDim, { own, step }, ["q", "k"], ["g", "v"])}
+    ${cap ? each((i) => repeat(step, (j) => `s${i}_${j} = capped(s${i}_${j});`, " ")) : ""}
     ${
       each((i) =>
         repeat(step, (j) =>
-          `let w${i}_${j} = select(0.0, exp2(s${i}_${j} - lse${i}) * (t${i}_${j} - delta${i}), ` +
+          `let w${i}_${j} = select(0.0, exp2(s${i}_${j} - lse${i}) * (t${i}_${j} - delta${i})${
+            cap ? ` * slope(s${i}_${j})` : ""
+          }, ` +
           `key + ${j}u - start${i} <= span${i});`, "\n    ")
       )
     }
@@ -144,7 +147,7 @@ export function dqCpu(lanes: number, headDim: number): Text {
 }
 
 /** dk and dv of a block of keys, summed over the query heads that share them. */
-export function dkvCpu(lanes: number, headDim: number): Text {
+export function dkvCpu(lanes: number, headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const { own, step } = dkvTile(headDim);
   const block = own * lanes;
@@ -184,13 +187,14 @@ export function dkvCpu(lanes: number, headDim: number): Text {
       let deltas = delta[scalars];
       ${each((i) => repeat(step, (j) => `var s${i}_${j} = 0.0; var t${i}_${j} = 0.0;`, " "))}
       ${twoProducts(shared, headDim, { own, step }, ["k", "q"], ["v", "g"])}
+      ${cap ? each((i) => repeat(step, (j) => `s${i}_${j} = capped(s${i}_${j});`, " ")) : ""}
       ${
       repeat(step, (j) =>
         `let lse${j} = subgroupBroadcast(lses, ${j}u); let delta${j} = subgroupBroadcast(deltas, ${j}u);
       ${
           each((i) =>
             `let p${i}_${j} = select(0.0, exp2(s${i}_${j} - lse${j}), query + ${j}u - key${i} < span${i}); ` +
-            `let w${i}_${j} = p${i}_${j} * (t${i}_${j} - delta${j});`
+            `let w${i}_${j} = p${i}_${j} * (t${i}_${j} - delta${j})${cap ? ` * slope(s${i}_${j})` : ""};`
           )
         }`, "\n      ")
     }

@@ -22,8 +22,11 @@ type Text = Pick<KernelSpec, "workgroup" | "module" | "body">;
 /** Sum of the components of a vec4. */
 const total = (v: string) => `${v}.x + ${v}.y + ${v}.z + ${v}.w`;
 
+/** The score in `s`, under a soft cap where there is one. */
+const scoreOf = (cap: boolean) => cap ? `capped(${total("s")})` : total("s");
+
 /** delta and dq of 64 queries. */
-export function dqGpu(headDim: number): Text {
+export function dqGpu(headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const tile = stagedRows(quads, 2);
   return {
@@ -67,8 +70,9 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
         "\n      ",
       )
     }
-      let p = exp2(${total("s")} - lseOfRow);
-      let w = select(0.0, p * (${total("t")} - deltaOfRow), key - start <= span);
+      let score = ${scoreOf(cap)};
+      let p = exp2(score - lseOfRow);
+      let w = select(0.0, p * (${total("t")} - deltaOfRow)${cap ? " * slope(score)" : ""}, key - start <= span);
       ${repeat(quads, (q) => `dq${q} = fma(vec4f(w), k${q}, dq${q});`, " ")}
     }
   }
@@ -81,7 +85,7 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
 }
 
 /** dk and dv of 64 keys, summed over the query heads that share them. */
-export function dkvGpu(headDim: number): Text {
+export function dkvGpu(headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const tile = stagedRows(quads, 2);
   return {
@@ -128,8 +132,9 @@ var<workgroup> tileDelta: array<f32, ${tile}>;`,
         `let q${q} = tileQ[j * ${quads}u + ${q}u]; let g${q} = tileG[j * ${quads}u + ${q}u]; ` +
         `s = fma(k${q}, q${q}, s); t = fma(v${q}, g${q}, t);`, "\n        ")
     }
-        let p = select(0.0, exp2(${total("s")} - tileLse[j]), query - key < span);
-        let w = p * (${total("t")} - tileDelta[j]);
+        let score = ${scoreOf(cap)};
+        let p = select(0.0, exp2(score - tileLse[j]), query - key < span);
+        let w = p * (${total("t")} - tileDelta[j])${cap ? " * slope(score)" : ""};
         ${
       repeat(quads, (q) =>
         `dk${q} = fma(vec4f(w), q${q}, dk${q}); dv${q} = fma(vec4f(p), g${q}, dv${q});`, "\n        ")

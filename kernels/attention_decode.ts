@@ -12,6 +12,7 @@
  */
 import { attentionTile, onlineSoftmax } from "./attention.ts";
 import {
+  capUniform,
   COMPONENT,
   GPU_THREADS,
   loadScalars,
@@ -33,6 +34,7 @@ import {
   rowStride,
 } from "./kernel.ts";
 import { turnedQuad } from "./rope.ts";
+import { CAPPED_SCORE } from "./soft_cap.ts";
 
 /** Size of a cache and of the heads. */
 export interface DecodeShape {
@@ -43,6 +45,27 @@ export interface DecodeShape {
   kvHeads: number;
   headDim: number;
 }
+
+/** How a query attends. */
+export interface Attending {
+  /** Factor of the scores, usually 1/√headDim. */
+  scale: number;
+  /** Leading columns of each head that are rotated; all by default. */
+  rotaryDims?: number;
+  /** Keys that a query sees, the newest included; all by default. */
+  window?: number;
+  /** Soft cap of the scores (`soft_cap.ts`). */
+  softCap?: number;
+}
+
+/** What of {@linkcode Attending} changes the text. */
+interface Form {
+  windowed: boolean;
+  cap: boolean;
+}
+
+/** Statement that defines the first slot that the new token sees. */
+const FIRST_SEEN = "let seen = last + 1u - min(last + 1u, u.window);";
 
 /** vec4s from one row of a fused qkv to the next. */
 export const qkvStride = (heads: number, kvHeads: number, quads: number) =>
@@ -57,15 +80,19 @@ export const qkvStride = (heads: number, kvHeads: number, quads: number) =>
 export function attentionDecode<B>(
   profile: Profile,
   buffers: { qkv: B; positions: B; keys: B; values: B; out: B; cos?: B; sin?: B },
-  { rows, capacity, heads, kvHeads, headDim, scale }: DecodeShape & { scale: number },
+  shape: DecodeShape & Attending,
 ): Launch<B> {
+  const { rows, capacity, heads, kvHeads, headDim, scale, rotaryDims, window, softCap } = shape;
   const cpu = profile.kind === "cpu", { lanes } = profile;
-  const rotary = buffers.cos !== undefined;
+  const rotary = buffers.cos === undefined ? 0 : rotaryDims ?? headDim;
+  const form = { windowed: window !== undefined, cap: softCap !== undefined };
   const together = headsTogether(heads, kvHeads, headDim);
   const turned = turnedQuad("qkv", headDim, rotary);
-  const name = `${cpu ? `cpu${lanes}_${headDim}_${together}` : `gpu_${headDim}`}${rotary ? "_rotary" : ""}`;
+  const name = `${cpu ? `cpu${lanes}_${headDim}_${together}` : `gpu_${headDim}`}${rotary ? "_rotary" : ""}${
+    rotary && rotary < headDim ? rotary : ""
+  }${form.windowed ? "_windowed" : ""}${form.cap ? "_capped" : ""}`;
   const kernel = cachedKernel(`attention_decode_${name}`, () => {
-    const text = cpu ? decodeCpu(lanes, headDim, together) : decodeGpu(headDim);
+    const text = cpu ? decodeCpu(lanes, headDim, together, form) : decodeGpu(headDim, form);
     return {
       storage: {
         qkv: "vec4f",
@@ -86,9 +113,11 @@ export function attentionDecode<B>(
         ld: "u32",
         ldo: "u32",
         scale: "f32",
+        ...(form.windowed ? { window: "u32" } : {}),
+        ...(form.cap ? { cap: "f32" } : {}),
       },
       ...text,
-      module: `${turned.code}\n${text.module ?? ""}`,
+      module: `${turned.code}\n${text.module ?? ""}${form.cap ? `\n${CAPPED_SCORE}` : ""}`,
     };
   });
   const quads = quadsOf(headDim);
@@ -105,6 +134,8 @@ export function attentionDecode<B>(
       ld: qkvStride(heads, kvHeads, quads),
       ldo: rowStride(4 * heads * quads) / 4,
       scale,
+      ...(window === undefined ? {} : { window }),
+      ...capUniform(softCap),
     },
     grid: linearGrid(cpu ? Math.ceil(rows * kvHeads / lanes) : rows * heads),
   };
@@ -136,7 +167,7 @@ export function headsTogether(heads: number, kvHeads: number, headDim: number): 
 }
 
 /** A lane per row and key head. */
-function decodeCpu(lanes: number, headDim: number, together: number): Text {
+function decodeCpu(lanes: number, headDim: number, together: number, form: Form): Text {
   return {
     workgroup: lanes,
     body: `
@@ -144,7 +175,7 @@ function decodeCpu(lanes: number, headDim: number, together: number): Text {
   if (pair >= u.rows * u.kvHeads) { return; }
   let row = pair / u.kvHeads;
   let kvHead = pair % u.kvHeads;
-  ${attendPair(headDim, together, { matrix: "qkv", base: "0u" }, { matrix: "out", base: "0u" })}`,
+  ${attendPair(headDim, together, { matrix: "qkv", base: "0u" }, { matrix: "out", base: "0u" }, form)}`,
   };
 }
 
@@ -161,7 +192,13 @@ export interface Place {
  *
  * The keys of a step are taken one by one in a loop, which keeps the text in the instruction cache: a load is 2 KiB of it.
  */
-export function attendPair(headDim: number, together: number, qkv: Place, out: Place): string {
+export function attendPair(
+  headDim: number,
+  together: number,
+  qkv: Place,
+  out: Place,
+  { windowed, cap }: Form = { windowed: false, cap: false },
+): string {
   const quads = quadsOf(headDim);
   const { keys } = attentionTile(headDim);
   const each = (text: (h: number) => string, separator = "\n    ") => repeat(together, text, separator);
@@ -191,6 +228,7 @@ export function attendPair(headDim: number, together: number, qkv: Place, out: P
   const next = (name: string, last: string) =>
     repeat(keys, (j) => `${name}_${j} = ${j + 1 < keys ? `${name}_${j + 1}` : last};`, " ");
   const over = keys > 1 ? "for (var j = 0u; j < u.keys; j++)" : "";
+  const visible = (key: string) => windowed ? `${key} <= last && ${key} >= seen` : `${key} <= last`;
   const query = (h: number, q: string) => `turned(qAt + (head + ${h}u) * ${quads}u, ${q}, position)`;
   return `${places(quads, qkv.base)}
   if (position < u.capacity) {
@@ -207,15 +245,17 @@ export function attendPair(headDim: number, together: number, qkv: Place, out: P
     var max${h} = ${START}; var sum${h} = 0.0;`
     )
   }
-    for (var key = 0u; key <= last; key += ${keys}u) {
+    ${windowed ? `${FIRST_SEEN}\n    ` : ""}for (var key = ${
+    windowed ? `seen / ${keys}u * ${keys}u` : "0u"
+  }; key <= last; key += ${keys}u) {
       ${each((h) => repeat(keys, (j) => `var s${h}_${j} = 0.0;`, " "))}
       ${over} {
         let at = cache + min(key + ${keys > 1 ? "j" : "0u"}, last) * ld;
         ${each((h) => `var s${h} = 0.0;`)}
         ${scores}
-        ${each((h) => next(`s${h}`, `s${h}`))}
+        ${each((h) => next(`s${h}`, cap ? `capped(s${h})` : `s${h}`))}
       }
-      ${each((h) => onlineSoftmax(`${h}`, keys, (j) => `s${h}_${j}`, (j) => `key + ${j}u <= last`))}
+      ${each((h) => onlineSoftmax(`${h}`, keys, (j) => `s${h}_${j}`, (j) => visible(`key + ${j}u`)))}
       ${each((h) => repeat(headDim, (d) => `o${h}_${d} = o${h}_${d} * keep${h};`, " "))}
       ${each((h) => repeat(keys, (j) => `var p${h}_${j} = w${h}_${j};`, " "))}
       ${over} {
@@ -247,7 +287,8 @@ export function attendPair(headDim: number, together: number, qkv: Place, out: P
  * up vec4 t % quads of every ⌊64 / quads⌋-th key, and the parts are added at the end in order. The new key and value are in
  * workgroup memory: one of the heads that share them is writing them into the cache, where nobody reads them yet.
  */
-function decodeGpu(headDim: number): Text {
+function decodeGpu(headDim: number, { windowed, cap }: Form): Text {
+  const total = "t.x + t.y + t.z + t.w";
   const quads = quadsOf(headDim);
   const slices = Math.floor(GPU_THREADS / quads);
   return {
@@ -281,7 +322,8 @@ var<workgroup> parts: array<vec4f, ${slices * quads}>;`,
   let slice = lane / ${quads}u;
   let quad = lane % ${quads}u;
   var most = ${START}; var sum = 0.0; var o = vec4f();
-  for (var key0 = 0u; key0 <= end; key0 += ${GPU_THREADS}u) {
+  ${windowed ? FIRST_SEEN : ""}
+  for (var key0 = ${windowed ? `seen / ${GPU_THREADS}u * ${GPU_THREADS}u` : "0u"}; key0 <= end; key0 += ${GPU_THREADS}u) {
     let key = key0 + lane;
     var t = vec4f();
     if (key < min(position, u.capacity)) {
@@ -289,7 +331,9 @@ var<workgroup> parts: array<vec4f, ${slices * quads}>;`,
     } else {
       for (var i = 0u; i < ${quads}u; i++) { t = fma(q[i], newKey[i], t); }
     }
-    let score = select(${MASKED}, t.x + t.y + t.z + t.w, key <= last);
+    let score = select(${MASKED}, ${cap ? `capped(${total})` : total}, key <= last${
+      windowed ? " && key >= seen" : ""
+    });
     workgroupBarrier();
     scores[lane] = score;
     workgroupBarrier();

@@ -19,24 +19,34 @@ export interface AttentionShape {
   headDim: number;
   /** Factor of the scores, usually 1/√headDim. */
   scale: number;
+  /** Soft cap of the scores (`soft_cap.ts`). */
+  softCap?: number;
 }
 
 /** Uniforms of every attention kernel over packed tokens: rows of qkv are `ld` vec4s apart, of out `ldo`; a head has `quads`. */
-export const attentionUniforms: Record<string, "u32" | "f32"> = {
-  tokens: "u32",
-  heads: "u32",
-  kvHeads: "u32",
-  ld: "u32",
-  ldo: "u32",
-  quads: "u32",
-  scale: "f32",
-};
+export function attentionUniforms(cap: boolean): Record<string, "u32" | "f32"> {
+  return {
+    tokens: "u32",
+    heads: "u32",
+    kvHeads: "u32",
+    ld: "u32",
+    ldo: "u32",
+    quads: "u32",
+    scale: "f32",
+    ...(cap ? { cap: "f32" } : {}),
+  };
+}
+
+/** A soft cap in the units of the scores inside the kernels. */
+export const capUniform = (softCap?: number): Record<string, number> =>
+  softCap === undefined ? {} : { cap: softCap * Math.LOG2E };
 
 /** Values of {@linkcode attentionUniforms}. */
-export function attentionUniformValues({ tokens, heads, kvHeads, headDim, scale }: AttentionShape) {
+export function attentionUniformValues(shape: AttentionShape): Record<string, number> {
+  const { tokens, heads, kvHeads, headDim, scale } = shape;
   const quads = quadsOf(headDim);
   const ld = rowStride(4 * (heads + 2 * kvHeads) * quads) / 4, ldo = rowStride(4 * heads * quads) / 4;
-  return { tokens, heads, kvHeads, ld, ldo, quads, scale };
+  return { tokens, heads, kvHeads, ld, ldo, quads, scale, ...capUniform(shape.softCap) };
 }
 
 /** vec4s per head. */

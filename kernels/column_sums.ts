@@ -3,6 +3,7 @@
  *
  *   plain:   out[c] += Σ_r x[r, c]
  *   rows:    out[c] += Σ_r s[r] · x[r, c]                 gradient of a head with one output
+ *   product: out[c] += Σ_r x[r, c] · dy[r, c]
  *   rms:     out[c] += Σ_r x[r, c] · r[r] · dy[r, c]      gradient of an RMSNorm's gain (s = stats)
  *   layer:   out[c] += Σ_r (x[r, c] − μ[r]) · r[r] · dy[r, c]
  *
@@ -14,7 +15,7 @@
 import { cachedKernel, type Launch, padded, type Profile, rowStride } from "./kernel.ts";
 
 /** What is summed; see the module's table. */
-export type ColumnSum = "plain" | "rows" | "rms" | "layer";
+export type ColumnSum = "plain" | "rows" | "product" | "rms" | "layer";
 
 /** Rows per block: a GPU needs many blocks to be busy, a CPU is as fast with few and saves a launch. */
 const BLOCK = { cpu: 1024, gpu: 32 };
@@ -24,7 +25,7 @@ export function columnSumPartials(rows: number, cols: number): number {
   return Math.ceil(rows / BLOCK.gpu) * padded(cols);
 }
 
-/** out[c] += Σ_r …; `s` for rows, rms and layer; `dy` for rms and layer. */
+/** out[c] += Σ_r …; `s` for rows, rms and layer; `dy` for product, rms and layer. */
 export function columnSums<B>(
   profile: Profile,
   kind: ColumnSum,
@@ -35,6 +36,7 @@ export function columnSums<B>(
   const value = {
     plain: "x[i]",
     rows: "x[i] * s[row]",
+    product: "x[i] * dy[i]",
     rms: "x[i] * s[row] * dy[i]",
     layer: "(x[i] - s[u.rows + row]) * s[row] * dy[i]",
   }[kind];
@@ -43,7 +45,7 @@ export function columnSums<B>(
     throw new Error(`A column sum over ${rows} rows is too long; at most ${65535 * block} rows.`);
   }
   const once = blocks === 1;
-  const scaled = kind !== "plain", withDy = kind === "rms" || kind === "layer";
+  const scaled = kind !== "plain" && kind !== "product", withDy = kind !== "plain" && kind !== "rows";
   const first = cachedKernel(`column_sums_${kind}${once ? "_once" : ""}_${profile.kind}`, () => ({
     storage: {
       x: "vec4f",

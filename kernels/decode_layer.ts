@@ -15,7 +15,7 @@
  *
  * @module
  */
-import { type Activation, ACTIVATION_CODE } from "./activation.ts";
+import { ACTIVATION_CODE } from "./activation.ts";
 import { attentionTile } from "./attention.ts";
 import { attendPair, type DecodeShape, headsTogether, qkvStride } from "./attention_decode.ts";
 import { quadsOf } from "./attention_text.ts";
@@ -39,7 +39,7 @@ export interface LayerShape extends DecodeShape {
   inner: number;
   norm: NormKind;
   eps: number;
-  activation: Activation;
+  activation: "swiglu" | "gelu";
   vocab: number;
   /** Factor of the scores. */
   scale: number;
@@ -90,7 +90,7 @@ export function decodeLayer<B>(
   const together = headsTogether(heads, kvHeads, headDim);
   const form = [norm, activation, rotary && "rotary", biased && "biased"].filter(Boolean).join("_");
   const kernel = cachedKernel(`decode_layer_cpu${lanes}_${headDim}_${together}_${form}`, () => {
-    const turned = turnedQuad("work", headDim, rotary);
+    const turned = turnedQuad("work", headDim, rotary ? headDim : 0);
     const numbers = ["rows", "capacity", "heads", "kvHeads", "quads", "keys", "ld", "ldo", ...JOB_UNIFORMS];
     return {
       storage: {
@@ -241,7 +241,7 @@ const COLUMNS = 32;
  * A product for the lane's two rows. Per four steps of k the lanes load W for all columns, every value by one lane only, and
  * `subgroupBroadcast` hands it round; each lane multiplies it with its own rows of A.
  */
-function product(lanes: number, norm: NormKind, activation: Activation, biased: boolean): string {
+function product(lanes: number, norm: NormKind, activation: LayerShape["activation"], biased: boolean): string {
   const rows = [0, 1];
   const each = (text: (r: number) => string, separator = " ") => rows.map(text).join(separator);
   const blocks = Array.from({ length: COLUMNS / lanes }, (_, i) => i);

@@ -1,8 +1,8 @@
 /**
  * Embedding lookup and its deterministic gradient.
  *
- * Forward: y[t] = table[ids[t]], or += (a second table, e.g. learned positions).
- * Backward: dtable[v] += Σ dy[t] over the tokens with ids[t] = v. `order` lists the tokens sorted by id (stable), so each
+ * Forward: y[t] = scale · table[ids[t]], or += (a second table, e.g. learned positions).
+ * Backward: dtable[v] += scale · Σ dy[t] over the tokens with ids[t] = v. `order` lists the tokens sorted by id (stable), so each
  * run of equal ids is summed by one invocation, in token order, without atomics.
  *
  * @module
@@ -16,57 +16,71 @@ import {
   type Profile,
   rowStride,
 } from "./kernel.ts";
+import { loadStored, type Storage, storedStride } from "./storage.ts";
 
 const WORKGROUP = 64;
 
-/** Size of a lookup. Ids at or past `vocab` read row 0. */
+/** Size of a lookup. An id at or past all rows reads the first. */
 export interface EmbeddingShape {
   tokens: number;
+  /** Rows of the table that is bound. */
   vocab: number;
+  /** Which rows of the whole table those are, where it is bound in parts, a launch each; all by default. */
+  part?: { first: number; of: number };
   cols: number;
+  /** Factor of every row, 1 by default. */
+  scale?: number;
+  /** How the table is stored (`storage.ts`); F32 by default, and only then there is a gradient. */
+  storage?: Storage;
 }
 
-/** y = table[ids], or += when `accumulate`. */
+/** y = scale · table[ids], or += when `accumulate`. */
 export function embedding<B>(
   _profile: Profile,
   buffers: { ids: B; table: B; y: B },
-  { tokens, vocab, cols }: EmbeddingShape,
+  shape: EmbeddingShape,
   accumulate = false,
 ): Launch<B> {
-  const kernel = cachedKernel(`embedding${accumulate ? "_add" : ""}`, () => ({
-    storage: { ids: "u32", table: "vec4f", y: "vec4f" },
+  const { tokens, vocab, cols, scale = 1, part = { first: 0, of: vocab } } = shape;
+  const { storage = "F32" } = shape, isPlain = storage === "F32";
+  const name = `embedding${isPlain ? "" : `_${storage}`}${accumulate ? "_add" : ""}`;
+  const kernel = cachedKernel(name, () => ({
+    storage: { ids: "u32", table: isPlain ? "vec4f" : "u32", y: "vec4f" },
     writes: ["y"],
-    uniforms: { count: "u32", quads: "u32", ld: "u32", vocab: "u32" },
+    uniforms: { count: "u32", quads: "u32", ld: "u32", ldt: "u32", vocab: "u32", first: "u32", all: "u32", scale: "f32" },
     workgroup: WORKGROUP,
+    module: isPlain ? "" : loadStored(storage, "table"),
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
   if (i >= u.count) { return; }
   let token = i / u.quads;
   let quad = i % u.quads;
   let id = ids[token];
-  let row = select(0u, id, id < u.vocab);
+  let row = select(0u, id, id < u.all) - u.first;
+  if (row >= u.vocab) { return; }
   let at = token * u.ld + quad;
-  y[at] = ${accumulate ? "y[at] + " : ""}table[row * u.ld + quad];`,
+  let entry = row * u.ldt + quad;
+  y[at] = ${accumulate ? "y[at] + " : ""}u.scale * ${isPlain ? "table[entry]" : "load_table(entry)"};`,
   }));
   const quads = padded(cols) / 4, count = tokens * quads;
   return {
     kernel,
     buffers,
-    uniforms: { count, quads, ld: rowStride(cols) / 4, vocab },
+    uniforms: { count, quads, ld: rowStride(cols) / 4, ldt: storedStride(storage, cols), vocab, first: part.first, all: part.of, scale },
     grid: linearGrid(Math.ceil(count / WORKGROUP)),
   };
 }
 
-/** dtable += scattered dy. */
+/** dtable += scale · scattered dy. */
 export function embeddingBackward<B>(
   _profile: Profile,
   buffers: { ids: B; order: B; dy: B; dtable: B },
-  { tokens, vocab, cols }: EmbeddingShape,
+  { tokens, vocab, cols, scale = 1, part = { first: 0, of: vocab } }: EmbeddingShape,
 ): Launch<B> {
   const kernel = cachedKernel("embedding_backward", () => ({
     storage: { ids: "u32", order: "u32", dy: "vec4f", dtable: "vec4f" },
     writes: ["dtable"],
-    uniforms: { tokens: "u32", quads: "u32", ld: "u32", vocab: "u32" },
+    uniforms: { tokens: "u32", quads: "u32", ld: "u32", vocab: "u32", first: "u32", all: "u32", scale: "f32" },
     workgroup: WORKGROUP,
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;
@@ -74,7 +88,7 @@ export function embeddingBackward<B>(
   if (place >= u.tokens) { return; }
   let quad = i % u.quads;
   let id = ids[order[place]];
-  if (id >= u.vocab) { return; }
+  if (id - u.first >= u.vocab) { return; }
   if (place > 0u) {
     if (ids[order[place - 1u]] == id) { return; }
   }
@@ -84,13 +98,13 @@ export function embeddingBackward<B>(
     if (ids[token] != id) { break; }
     total += dy[token * u.ld + quad];
   }
-  dtable[id * u.ld + quad] += total;`,
+  dtable[(id - u.first) * u.ld + quad] += u.scale * total;`,
   }));
   const quads = padded(cols) / 4;
   return {
     kernel,
     buffers,
-    uniforms: { tokens, quads, ld: rowStride(cols) / 4, vocab },
+    uniforms: { tokens, quads, ld: rowStride(cols) / 4, vocab, first: part.first, all: part.of, scale },
     grid: linearGrid(Math.ceil(tokens * quads / WORKGROUP)),
   };
 }

@@ -7,7 +7,8 @@
  *
  * Reads A and B; overwrites C [m, n], or adds to it when `accumulate`. The stores may also add `bias` [n] to every row and
  * `residual` [m, n] (laid out as C). Any m, n and k; leading dimensions are multiples of 4. The padding columns of the
- * inputs must be zero, those of C are written as zero; rows past the end of a matrix never enter a sum.
+ * inputs must be zero, those of C are written as zero; rows past the end of a matrix never enter a sum. B may be stored in
+ * another form (`storage.ts`).
  *
  * Every element is one sum over k in increasing order, on every tile size, so the numbers of a row depend neither on the
  * other rows nor on where it lies, and a row computed alone has the bits it has in a batch.
@@ -19,6 +20,7 @@
 import { type Kernel, type Launch, type Profile, rowStride } from "./kernel.ts";
 import { cpuMatmul, cpuTileRows } from "./matmul_cpu.ts";
 import { gpuMatmul, gpuTile } from "./matmul_gpu.ts";
+import { type Storage, storedStride } from "./storage.ts";
 
 /** Which of the operands is stored transposed. */
 export type Trans = "nn" | "nt" | "tn";
@@ -36,6 +38,13 @@ export interface MatmulShape {
   /** C += instead of C =. */
   accumulate?: boolean;
   scale?: number;
+  /** How B is stored, not transposed or whole (nt, nn); F32 by default. */
+  storage?: Storage;
+  /**
+   * Where the operands begin in what is bound, in floats, multiples of 4: a part of the columns of a wider matrix. A residual
+   * begins where C does.
+   */
+  offsets?: { a?: number; b?: number; c?: number; bias?: number };
   /** `count` products of one shape; strides are multiples of 4, and 0 shares an operand. */
   batch?: { count: number; strideA: number; strideB: number; strideC: number };
 }
@@ -48,6 +57,7 @@ export interface MatmulVariant {
   bias: boolean;
   residual: boolean;
   accumulate: boolean;
+  storage: Storage;
 }
 
 /** C = scale · op(A) · op(B) (+ bias) (+ residual) (+ C). */
@@ -56,15 +66,17 @@ export function matmul<B>(
   buffers: { a: B; b: B; c: B; bias?: B; residual?: B },
   shape: MatmulShape,
 ): Launch<B> {
-  const { trans, m, n, k, accumulate = false, scale = 1, batch } = shape;
+  const { trans, m, n, k, accumulate = false, scale = 1, batch, storage = "F32" } = shape;
   const lda = shape.lda ?? rowStride(trans === "tn" ? m : k);
-  const ldb = shape.ldb ?? rowStride(trans === "nt" ? k : n);
+  const columns = trans === "nt" ? k : n;
+  const ldb = shape.ldb ?? 4 * storedStride(storage, columns);
   const ldc = shape.ldc ?? rowStride(n);
   const strides = [batch?.strideA ?? 0, batch?.strideB ?? 0, batch?.strideC ?? 0];
-  for (const distance of [lda, ldb, ldc, ...strides]) {
+  const { a: offsetA = 0, b: offsetB = 0, c: offsetC = 0, bias: offsetBias = 0 } = shape.offsets ?? {};
+  for (const distance of [lda, ldb, ldc, ...strides, offsetA, offsetB, offsetC, offsetBias]) {
     if (distance % 4) {
       throw new Error(
-        `A matmul got a leading dimension or stride of ${distance} floats; expected a multiple of 4.`,
+        `A matmul got a leading dimension, stride or offset of ${distance} floats; expected a multiple of 4.`,
       );
     }
   }
@@ -75,8 +87,9 @@ export function matmul<B>(
     bias: bias !== undefined,
     residual: residual !== undefined,
     accumulate,
+    storage,
   };
-  const [kernel, rows, columns] = chooseKernel(profile, variant, m, n);
+  const [kernel, tileRows, tileColumns] = chooseKernel(profile, variant, m, n);
   return {
     kernel,
     buffers: {
@@ -96,9 +109,13 @@ export function matmul<B>(
       strideA: strides[0] / 4,
       strideB: strides[1] / 4,
       strideC: strides[2] / 4,
+      offsetA: offsetA / 4,
+      offsetB: offsetB / 4,
+      offsetC: offsetC / 4,
+      offsetBias: offsetBias / 4,
       scale,
     },
-    grid: [Math.ceil(n / columns), Math.ceil(m / rows), batch?.count ?? 1],
+    grid: [Math.ceil(n / tileColumns), Math.ceil(m / tileRows), batch?.count ?? 1],
   };
 }
 

@@ -14,7 +14,7 @@
  * @module
  */
 import { cachedKernel, type Kernel, repeat } from "./kernel.ts";
-import type { MatmulVariant, Trans } from "./matmul.ts";
+import type { MatmulVariant } from "./matmul.ts";
 import { matmulInterface, prepareStore, storeQuad, variantName } from "./matmul_text.ts";
 
 /** Time of a tile of this many rows, in units of a row of the 32-row tile (measured). */
@@ -40,14 +40,14 @@ export function cpuMatmul(lanes: number, rows: number, variant: MatmulVariant): 
     const { storage, ...rest } = matmulInterface(variant);
     return {
       ...rest,
-      storage: { ...storage, ...quadsOf(variant.trans) },
+      storage: { ...storage, ...quadsOf(variant) },
       needs: ["subgroups"],
       workgroup: lanes,
       body: `
   let row0 = group.y * ${rows}u;
   let quad = group.x * ${lanes}u + lane;
-  let baseA = group.z * u.strideA;
-  let baseB = group.z * u.strideB;
+  let baseA = u.offsetA + group.z * u.strideA;
+  let baseB = u.offsetB + group.z * u.strideB;
   ${loads.map(({ name, start }) => `let ${name}_at = ${start};`).join("\n  ")}
   ${repeat(rows, (row) => repeat(4, (column) => `var s${row}_${column} = 0.0;`, " "), "\n  ")}
   for (var step = 0u; step < u.k; step += 4u) {
@@ -75,15 +75,16 @@ interface Load {
   k?: string;
 }
 
-function loadStatement({ name, matrix, k }: Load, { trans, tail }: MatmulVariant): string {
+function loadStatement({ name, matrix, k }: Load, variant: MatmulVariant): string {
   const index = `${name}_at + ${k === undefined ? "step / 4u" : `step * u.ld${matrix}`}`;
-  const value = matrix in quadsOf(trans) ? `load_${matrix}(${index})` : `${matrix}[${index}]`;
-  return `let ${name} = ${k !== undefined && tail ? `select(vec4f(), ${value}, step + ${k} < u.k)` : value};`;
+  const hasLoader = matrix in quadsOf(variant) || (matrix === "b" && variant.storage !== "F32");
+  const value = hasLoader ? `load_${matrix}(${index})` : `${matrix}[${index}]`;
+  return `let ${name} = ${k !== undefined && variant.tail ? `select(vec4f(), ${value}, step + ${k} < u.k)` : value};`;
 }
 
 /** The matrices that are loaded as quads: for columns of B those take longer (measured). */
-const quadsOf = (trans: Trans): Record<string, "quad"> =>
-  trans === "nt" ? { a: "quad", b: "quad" } : { a: "quad" };
+const quadsOf = ({ trans, storage }: MatmulVariant): Record<string, "quad"> =>
+  trans === "nt" && storage === "F32" ? { a: "quad", b: "quad" } : { a: "quad" };
 
 /** For every row and step, a value of A handed to all lanes and multiplied with each lane's 4 columns. */
 function multiplyFourSteps(

@@ -42,22 +42,26 @@ export function gpuMatmul(tile: 32 | 64, variant: MatmulVariant): Kernel {
   const depth = 1024 / tile; // k per block: 64 blocks of 4×4, one per thread
   const { trans } = variant;
   const quad = (g: number) => `(column0 / 4u + ${g * SIDE}u + across)`;
+  const a = (index: string) => `a[${index}]`;
+  const { module, ...bindings } = matmulInterface(variant);
+  const b = (index: string) => variant.storage === "F32" ? `b[${index}]` : `load_b(${index})`;
   return cachedKernel(`matmul_gpu_${tile}_${variantName({ ...variant, tail: false })}`, () => ({
-    ...matmulInterface(variant),
+    ...bindings,
     workgroup: SIDE * SIDE,
-    module: `var<workgroup> tileA: array<vec4f, ${depth * quads}>;
+    module: `${module}
+var<workgroup> tileA: array<vec4f, ${depth * quads}>;
 var<workgroup> tileB: array<vec4f, ${depth * quads}>;`,
     body: `
   let row0 = group.y * ${tile}u;
   let column0 = group.x * ${tile}u;
-  let baseA = group.z * u.strideA;
-  let baseB = group.z * u.strideB;
+  let baseA = u.offsetA + group.z * u.strideA;
+  let baseB = u.offsetB + group.z * u.strideB;
   let down = lane / ${SIDE}u;
   let across = lane % ${SIDE}u;
   ${repeat(4 * groups, (row) => repeat(groups, (g) => `var s${row}_${g} = vec4f();`, " "), "\n  ")}
   for (var start = 0u; start < u.k; start += ${depth}u) {
-    ${trans === "tn" ? loadByStep("a", "row0", quads) : loadByRow("a", "row0", depth)}
-    ${trans === "nt" ? loadByRow("b", "column0", depth) : loadByStep("b", "column0", quads)}
+    ${trans === "tn" ? loadByStep("a", a, "row0", quads) : loadByRow("a", a, "row0", depth)}
+    ${trans === "nt" ? loadByRow("b", b, "column0", depth) : loadByStep("b", b, "column0", quads)}
     workgroupBarrier();
     ${trans === "tn" ? storeByStep("a", quads) : storeByRow("a", quads, depth)}
     ${trans === "nt" ? storeByRow("b", quads, depth) : storeByStep("b", quads)}
@@ -92,15 +96,15 @@ ${
 }
 
 /** Loads a 4×4 block of a matrix stored [rows, k]: 4 rows, 4 steps. Neighbouring threads take neighbouring steps. */
-function loadByRow(name: string, first: string, depth: number): string {
+function loadByRow(name: string, load: (index: string) => string, first: string, depth: number): string {
   const upper = name.toUpperCase();
   return `let step_${name} = start / 4u + lane % ${depth / 4}u;
     let in_${name} = step_${name} * 4u < u.k;
     ${
     repeat(4, (i) =>
-      `let ${name}${i} = select(vec4f(), ${name}[base${upper} + (${first} + lane / ${
-        depth / 4
-      }u * 4u + ${i}u) * u.ld${name} + step_${name}], in_${name});`, "\n    ")
+      `let ${name}${i} = select(vec4f(), ${
+        load(`base${upper} + (${first} + lane / ${depth / 4}u * 4u + ${i}u) * u.ld${name} + step_${name}`)
+      }, in_${name});`, "\n    ")
   }`;
 }
 
@@ -117,13 +121,15 @@ function storeByRow(name: string, quads: number, depth: number): string {
 }
 
 /** Loads a 4×4 block of a matrix stored [k, columns]: 4 steps, 4 columns. Neighbouring threads take neighbouring columns. */
-function loadByStep(name: string, first: string, quads: number): string {
+function loadByStep(name: string, load: (index: string) => string, first: string, quads: number): string {
   const upper = name.toUpperCase();
   return repeat(
     4,
     (i) =>
       `let step_${name}${i} = start + lane / ${quads}u * 4u + ${i}u;
-    let ${name}${i} = select(vec4f(), ${name}[base${upper} + step_${name}${i} * u.ld${name} + ${first} / 4u + lane % ${quads}u], step_${name}${i} < u.k);`,
+    let ${name}${i} = select(vec4f(), ${
+        load(`base${upper} + step_${name}${i} * u.ld${name} + ${first} / 4u + lane % ${quads}u`)
+      }, step_${name}${i} < u.k);`,
     "\n    ",
   );
 }

@@ -1,7 +1,7 @@
 /**
  * RMSNorm (arXiv 1910.07467) and LayerNorm (arXiv 1607.06450) over the rows of a matrix.
  *
- *   rms:   y = x · r · w            r = 1/√(mean(x²) + eps)
+ *   rms:   y = x · r · w            r = 1/√(mean(x²) + eps); Gemma's has 1 + w in place of w
  *   layer: y = (x − μ) · r · w + b  r = 1/√(var(x) + eps)
  *
  * Forward reads x [rows, cols] and w [cols], overwrites y and `stats` (r; for layer also μ, in [2, rows]).
@@ -22,7 +22,12 @@ export interface NormShape {
   rows: number;
   cols: number;
   eps: number;
+  /** The gain is 1 + w. */
+  plusOne?: boolean;
 }
+
+/** WGSL of the gain of quad `i`. */
+const gain = (plusOne?: boolean) => plusOne ? "(1.0 + w[i])" : "w[i]";
 
 /** True for the columns of quad `i` that are not padding: there a mean is not subtracted. */
 const INSIDE = "vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(u.cols)";
@@ -31,10 +36,10 @@ const INSIDE = "vec4u(4u * i) + vec4u(0u, 1u, 2u, 3u) < vec4u(u.cols)";
 export function norm<B>(
   profile: Profile,
   buffers: { x: B; w: B; b?: B; y: B; stats: B },
-  { kind, rows, cols, eps }: NormShape,
+  { kind, rows, cols, eps, plusOne }: NormShape,
 ): Launch<B> {
   const layout = rowLayout(profile);
-  const kernel = cachedKernel(`norm_${kind}_${profile.kind}`, () => ({
+  const kernel = cachedKernel(`norm_${kind}${plusOne ? "_plus" : ""}_${profile.kind}`, () => ({
     storage: {
       x: "vec4f",
       w: "vec4f",
@@ -69,7 +74,7 @@ export function norm<B>(
     ${kind === "layer" ? "stats[u.rows + row] = mean;" : ""}
   }
   for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
-    y[base + i] = (x[base + i] - mean) * r * w[i]${kind === "layer" ? " + b[i]" : ""};
+    y[base + i] = (x[base + i] - mean) * r * ${gain(plusOne)}${kind === "layer" ? " + b[i]" : ""};
   }`,
   }));
   return {
@@ -84,11 +89,12 @@ export function norm<B>(
 export function normBackward<B>(
   profile: Profile,
   buffers: { x: B; w: B; stats: B; dy: B; dx: B },
-  { kind, rows, cols }: NormShape,
+  { kind, rows, cols, plusOne }: NormShape,
   accumulate: boolean,
 ): Launch<B> {
   const layout = rowLayout(profile);
-  const kernel = cachedKernel(`norm_backward_${kind}${accumulate ? "_add" : ""}_${profile.kind}`, () => ({
+  const name = `${kind}${plusOne ? "_plus" : ""}${accumulate ? "_add" : ""}_${profile.kind}`;
+  const kernel = cachedKernel(`norm_backward_${name}`, () => ({
     storage: { x: "vec4f", w: "vec4f", stats: "f32", dy: "vec4f", dx: "vec4f" },
     writes: ["dx"],
     uniforms: { rows: "u32", cols: "u32", quads: "u32", ld: "u32" },
@@ -103,7 +109,7 @@ export function normBackward<B>(
   var along = vec4f();
   ${kind === "layer" ? "var plain = vec4f();" : ""}
   for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
-    let g = dy[base + i] * w[i];
+    let g = dy[base + i] * ${gain(plusOne)};
     along = fma(g, (x[base + i] - mean) * r, along);
     ${kind === "layer" ? "plain += g;" : ""}
   }
@@ -117,7 +123,7 @@ export function normBackward<B>(
     }
   for (var i = ${layout.first}; i < u.quads; i += ${layout.step}) {
     let xhat = (x[base + i] - mean) * r;
-    var d = r * (dy[base + i] * w[i] - xhat * a${kind === "layer" ? " - p" : ""});
+    var d = r * (dy[base + i] * ${gain(plusOne)} - xhat * a${kind === "layer" ? " - p" : ""});
     ${kind === "layer" ? `d = select(vec4f(), d, ${INSIDE});` : ""}
     dx[base + i] = ${accumulate ? "dx[base + i] + d" : "d"};
   }`,

@@ -16,7 +16,8 @@ export interface RopeShape {
   ld: number;
   /** Heads to rotate: query heads and key heads together. */
   heads: number;
-  headDim: number;
+  /** Leading columns of each head that are rotated, in pairs half of them apart. */
+  rotaryDims: number;
   headStride: number;
 }
 
@@ -26,11 +27,11 @@ const WORKGROUP = 64;
 export function rope<B>(
   _profile: Profile,
   buffers: { x: B; positions: B; cos: B; sin: B },
-  { tokens, ld, heads, headDim, headStride }: RopeShape,
+  { tokens, ld, heads, rotaryDims, headStride }: RopeShape,
   backward: boolean,
 ): Launch<B> {
-  const half = headDim / 2;
-  if (!Number.isInteger(half)) throw new Error(`A rotary head needs an even size; got ${headDim}.`);
+  const half = rotaryDims / 2;
+  if (!Number.isInteger(half)) throw new Error(`Rotation needs an even number of columns; got ${rotaryDims}.`);
   // Whole vec4s where the halves allow it: each invocation then turns four pairs.
   const wide = half % 4 === 0;
   const unit = wide ? 4 : 1;
@@ -73,20 +74,21 @@ export function rope<B>(
 
 /**
  * WGSL of `turned(at, quad, position)` and the bindings it needs beside `matrix`: vec4 `quad` of the head that begins there at
- * vec4 `at`, rotated with the very arithmetic of {@linkcode rope}, or as it is where there is no rotation.
+ * vec4 `at`, rotated with the very arithmetic of {@linkcode rope}, or as it is past the `rotaryDims` columns that are rotated.
  */
 export function turnedQuad(
   matrix: string,
   headDim: number,
-  rotary: boolean,
+  rotaryDims: number,
 ): { code: string; storage: Record<string, string> } {
   const begin = "fn turned(at: u32, quad: u32, position: u32) -> vec4f {";
-  if (!rotary) return { code: `${begin} return ${matrix}[at + quad]; }`, storage: {} };
-  const half = headDim / 2;
+  if (rotaryDims === 0) return { code: `${begin} return ${matrix}[at + quad]; }`, storage: {} };
+  const half = rotaryDims / 2;
   if (half % 4 === 0) {
     return {
       storage: { cos: "vec4f", sin: "vec4f" },
       code: `${begin}
+  ${rotaryDims < headDim ? `if (quad >= ${rotaryDims / 4}u) { return ${matrix}[at + quad]; }` : ""}
   let d = quad % ${half / 4}u;
   let c = cos[position * ${half / 4}u + d];
   let s = sin[position * ${half / 4}u + d];
@@ -99,8 +101,8 @@ export function turnedQuad(
   return {
     storage: { cos: "f32", sin: "f32" },
     code: `${begin}
-  var out = vec4f();
-  for (var i = 0u; i < min(4u, ${headDim}u - 4u * quad); i++) {
+  var out = ${rotaryDims < headDim ? `${matrix}[at + quad]` : "vec4f()"};
+  for (var i = 0u; i < min(4u, ${rotaryDims}u - min(${rotaryDims}u, 4u * quad)); i++) {
     let column = 4u * quad + i;
     let d = column % ${half}u;
     let c = cos[position * ${half}u + d];

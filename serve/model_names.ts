@@ -8,7 +8,8 @@
  * @module
  */
 import { join } from "node:path";
-import { type ModelConfig, readConfig } from "../src/model/config.ts";
+import type { ModelConfig } from "../src/model/config.ts";
+import { configOf, isAdapterDirectory } from "../src/model/peft.ts";
 import { checkpointSteps } from "../src/run/checkpoint.ts";
 import { HttpError } from "./http_error.ts";
 import { breathe } from "./json.ts";
@@ -109,6 +110,11 @@ function checkpointOf(run: RunView, stage: string, step: number): NamedModel | u
   return modelAt(run, stage, step, join(checkpointsDir(run, stage), `step-${step}`));
 }
 
+/** The file whose time and size stand for a model's weights. */
+export function weightsFile(directory: string): string {
+  return join(directory, isAdapterDirectory(directory) ? "adapter_model.safetensors" : "model.safetensors");
+}
+
 /** The model in a directory; undefined where there is none that can be used. */
 function modelAt(
   { id }: RunView,
@@ -119,14 +125,14 @@ function modelAt(
   try {
     // No part may be a link: neither out of the run's directory nor to another run.
     if (Deno.realPathSync(directory) !== directory) return undefined;
-    const { mtime, isFile } = Deno.lstatSync(join(directory, "model.safetensors"));
+    const { mtime, isFile } = Deno.lstatSync(weightsFile(directory));
     if (!isFile) return undefined;
     return {
       id: `${id}/${stage}${step === null ? "" : `@${step}`}`,
       run: id,
       stage,
       step,
-      kind: readConfig(directory).architecture,
+      kind: configOf(directory).architecture,
       created: Math.floor((mtime?.getTime() ?? 0) / 1000),
       directory,
     };

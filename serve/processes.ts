@@ -18,7 +18,13 @@ export interface Holder {
 }
 
 /** What keel's training commands are allowed to do; the same as the task `keel`. */
-const PERMISSIONS = ["--allow-read", "--allow-write", "--allow-env=INIT_CWD", "--allow-sys=hostname"];
+const PERMISSIONS = [
+  "--allow-read",
+  "--allow-write",
+  "--allow-net",
+  "--allow-env=INIT_CWD,HF_ENDPOINT,HF_TOKEN,HF_HOME,HF_HUB_CACHE,HF_HUB_OFFLINE,XDG_CACHE_HOME,HOME,USERPROFILE",
+  "--allow-sys=hostname,statfs",
+];
 
 const MAIN = import.meta.resolve("../src/cli/main.ts"), MANIFEST = import.meta.resolve("../deno.json");
 

@@ -10,6 +10,7 @@ const LAYERS = [
   ["src/random", "src/gpu"],
   ["src/tape"],
   ["src/model"],
+  ["src/hub"],
   ["src/data"],
   ["src/rl", "src/sample", "src/parrot", "src/watch", "src/run"],
   ["src/train"],

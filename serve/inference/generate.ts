@@ -4,7 +4,7 @@
  * @module
  */
 import { randomInt } from "node:crypto";
-import { encodeContent } from "../../src/data/tokenize.ts";
+import { encodeContent } from "../../src/data/encode.ts";
 import type { Tokenizer } from "../../src/data/tokenizer.ts";
 import type { ModelConfig } from "../../src/model/config.ts";
 import { type NewTokens, openGenerator } from "../../src/sample/generate.ts";
@@ -85,7 +85,10 @@ function encodePrompt(tokenizer: Tokenizer, prompt: Prompt, config: ModelConfig,
   const path = "messages" in prompt ? "messages" : "prompt";
   const ids = encoding(
     path,
-    () => encodeContent(tokenizer, "messages" in prompt ? prompt.messages : prompt.text, true),
+    () =>
+      encodeContent(tokenizer, "messages" in prompt ? prompt.messages : prompt.text, {
+        addGenerationPrompt: true,
+      }),
   );
   if (ids.length === 0) {
     throw invalid("The body", [{ path, message: `Prompt ${i + 1} has no tokens. Expected some text.` }]);

@@ -3,11 +3,12 @@
  *
  * @module
  */
-import { join } from "node:path";
 import { checkVocabulary, loadTokenizer, type Tokenizer } from "../../src/data/tokenizer.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { Model } from "../../src/model/decoder.ts";
 import { destroyModel, loadModel } from "../../src/model/load.ts";
+import { tokenizerSource } from "../../src/model/peft.ts";
+import { weightsFile } from "../model_names.ts";
 import { HttpError, invalid } from "../http_error.ts";
 
 /** A model and its tokenizer. */
@@ -27,18 +28,18 @@ export function openModels(gpu: Gpu): (directory: string) => LoadedModel {
   function release(directory: string): void {
     const { model } = models.get(directory)!;
     models.delete(directory);
-    destroyModel(model);
+    destroyModel(gpu, model);
   }
 
   function load(directory: string): LoadedModel & { identity: string } {
     for (;;) {
       const identity = identityOf(directory);
       const model = loadModel(gpu, directory);
-      const tokenizer = loadTokenizer(directory);
+      const tokenizer = loadTokenizer(tokenizerSource(directory));
       checkVocabulary(tokenizer, model.config.vocabSize, directory);
       // A checkpoint that was replaced while it was read may be half of one and half of the other.
       if (identity === identityOf(directory)) return { model, tokenizer, identity };
-      destroyModel(model);
+      destroyModel(gpu, model);
     }
   }
 
@@ -67,7 +68,7 @@ export function openModels(gpu: Gpu): (directory: string) => LoadedModel {
 /** What changes whenever the weights do. */
 function identityOf(directory: string): string {
   try {
-    const { dev, ino, size, mtime } = Deno.statSync(join(directory, "model.safetensors"));
+    const { dev, ino, size, mtime } = Deno.statSync(weightsFile(directory));
     return `${dev} ${ino} ${size} ${mtime?.getTime()}`;
   } catch {
     throw new HttpError(

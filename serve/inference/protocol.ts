@@ -3,7 +3,7 @@
  *
  * @module
  */
-import type { Content } from "../../src/data/formats.ts";
+import type { Content } from "../../src/data/messages.ts";
 import type { Message } from "../../src/data/tokenizer.ts";
 import type { FieldProblem } from "../http_error.ts";
 

@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { encodeAnswered, encodeContent } from "../../src/data/tokenize.ts";
+import { encodeAnswered, encodeContent } from "../../src/data/encode.ts";
 import { documentScorer, score as scoreTokens } from "../../src/sample/score.ts";
 import type { Workspace } from "../../src/tape/plan.ts";
 import { invalid } from "../http_error.ts";

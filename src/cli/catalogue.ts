@@ -5,6 +5,9 @@
  */
 import { z } from "zod";
 import { replaySchema } from "../train/options/replay.ts";
+import { exportSchema } from "../train/options/export.ts";
+import { chatSchema } from "../train/options/chat.ts";
+import { dataSchema } from "../train/options/data_command.ts";
 import { sampleSchema, scoreSchema } from "../train/options/generate.ts";
 import { ppoSchema } from "../train/options/ppo.ts";
 import { pretrainSchema } from "../train/options/pretrain.ts";
@@ -116,6 +119,34 @@ export const DESCRIPTIONS = {
     ],
     schema: sampleSchema,
   },
+  chat: {
+    name: "chat",
+    summary: "talk with a model, line by line",
+    description:
+      "A conversation: every line of standard input is a turn, and the answer comes while it is drawn. The model's chat template makes the prompt; where the context is full the oldest exchanges are forgotten. /help lists the commands, Ctrl-C stops an answer.",
+    examples: [
+      ["chat --model runs/mine", "with what a run has come to"],
+      ["chat --model runs/mine@40 --temperature 0", "with its checkpoint of step 40, greedily"],
+      ["chat --model org/name --max_new_tokens 100", "with a model on the Hub, in short answers"],
+    ],
+    schema: chatSchema,
+  },
+  data: {
+    name: "data",
+    summary: "show what a dataset is read as",
+    description:
+      "Reads a dataset and shows its type and format, its rows by file, how long they are, how many a stage would drop or cut, and some rows with the tokens that count in the loss.",
+    examples: [
+      ["data pairs.jsonl.gz", "type, rows and lengths in characters"],
+      [
+        "data chats.parquet --model DIR --assistant_only_loss",
+        "in tokens, with the assistant's turns scored",
+      ],
+      ["data 'data/*.parquet' --rows 0 --json", "a summary for a program"],
+    ],
+    schema: dataSchema,
+    argument: "dataset",
+  },
   score: {
     name: "score",
     summary: "log-probabilities or rewards of texts",
@@ -129,6 +160,22 @@ export const DESCRIPTIONS = {
       ["score --model runs/reward/model --input rows.jsonl", "one score per row"],
     ],
     schema: scoreSchema,
+  },
+  export: {
+    name: "export",
+    summary: "write a model as a Hugging Face directory, a GGUF file or a PEFT adapter",
+    description:
+      "Writes a model in another form. An adapter is merged into its base, unless it is exported alone. A GGUF file gets the tokenizer and the chat template, too.",
+    examples: [
+      ["export --model runs/sft/model --output merged", "a directory for transformers; an adapter is merged"],
+      ["export --model runs/sft/model --output mine.gguf --dtype q8_0", "one file for llama.cpp and its kin"],
+      ["export --model tiny.gguf --output tiny", "a GGUF file as a Hugging Face directory"],
+      [
+        "export --model runs/sft/model --output adapter --format peft --base_model org/name",
+        "the adapter alone, for PEFT and the Hub",
+      ],
+    ],
+    schema: exportSchema,
   },
   replay: {
     name: "replay",

@@ -24,6 +24,12 @@ export async function loadCommand(name: CommandName): Promise<CommandBody> {
       return (await import("./commands/pretrain.ts")).run;
     case "sample":
       return (await import("./commands/sample.ts")).run;
+    case "chat":
+      return (await import("./commands/chat.ts")).run;
+    case "data":
+      return (await import("./commands/data.ts")).run;
+    case "export":
+      return (await import("./commands/export.ts")).run;
     case "score":
       return (await import("./commands/score.ts")).run;
     case "replay":

@@ -20,6 +20,8 @@ export interface Field {
   kind: "boolean" | "integer" | "number" | "string" | "choice";
   /** A list of such values. */
   list: boolean;
+  /** Names of an entry's values, where a list of entries may stand for a single value. */
+  entries: string[];
   /** Values of a choice. */
   choices: string[];
   /** May be `null`, written `none`. */
@@ -62,6 +64,7 @@ export function fieldsOf(schema: z.ZodType): Field[] {
       description: property.description ?? "",
       kind: item.enum ? "choice" : item.type as Field["kind"],
       list: own.type === "array",
+      entries: Object.keys(property.anyOf?.find(({ items }) => items?.properties)?.items?.properties ?? {}),
       choices: item.enum ?? [],
       nullable,
       required: required.includes(name),
@@ -92,7 +95,8 @@ export function expectation(field: Field): string {
     string: placeholder(field).startsWith("path") ? "a path" : "text that is not empty",
     choice: field.choices.length === 1 ? field.choices[0] : `one of ${field.choices.join(", ")}`,
   }[field.kind];
-  return (field.list ? `a list, each ${single}` : single) +
+  const entries = field.entries.length ? `, or a list of entries with ${field.entries.join(", ")}` : "";
+  return (field.list ? `a list, each ${single}` : single) + entries +
     (field.nullable && !field.choices.includes("none") ? ", or none" : "");
 }
 

@@ -7,7 +7,8 @@
 const PRECISION = "arithmetic is f32 here";
 const DISTRIBUTED = "there is one process and one device here";
 const NAMED = "a run has the name of its output_dir";
-const LOADING = "rows are read and tokenised by one process, in memory";
+const LOADING =
+  "one process reads rows one by one; tokens that do not fit into memory lie in a file of the run";
 const HUB = "nothing is uploaded";
 const MEMORY = "keel plans its own memory";
 const VLLM = "completions are sampled by the training kernels themselves";
@@ -25,8 +26,10 @@ const MEANINGLESS: Record<string, string> = {
   bf16_full_eval: PRECISION,
   fp16_full_eval: PRECISION,
   half_precision_backend: PRECISION,
-  dtype: PRECISION,
-  torch_dtype: PRECISION,
+  bnb_4bit_quant_type: "frozen weights are held in the forms of --dtype",
+  use_bnb_nested_quant: "frozen weights are held in the forms of --dtype",
+  bnb_4bit_quant_storage: "frozen weights are held in the forms of --dtype",
+  lora_task_type: "the command says what is trained",
   attn_implementation: "attention has one implementation, made for the adapter at hand",
   use_cpu: "the device is the WebGPU adapter; `keel doctor` shows it",
   no_cuda: "the device is the WebGPU adapter; `keel doctor` shows it",
@@ -53,6 +56,7 @@ const MEANINGLESS: Record<string, string> = {
   dataset_num_proc: LOADING,
   dataset_kwargs: LOADING,
   dataset_streaming: LOADING,
+  streaming: LOADING,
   dataloader_num_workers: LOADING,
   dataloader_pin_memory: LOADING,
   dataloader_persistent_workers: LOADING,
@@ -63,7 +67,6 @@ const MEANINGLESS: Record<string, string> = {
   pad_token: PADDING,
   group_by_length: PADDING,
   length_column_name: PADDING,
-  eval_packing: PADDING,
   disable_dropout: "the models have no dropout",
   run_name: NAMED,
   logging_dir: "what report_to asks for is written into the run directory",
@@ -91,7 +94,6 @@ const MEANINGLESS: Record<string, string> = {
   hub_token: HUB,
   hub_private_repo: HUB,
   trust_remote_code: "no code of a model is ever run",
-  model_revision: "models are read from a directory",
   full_determinism: "runs are always repeatable to the bit",
   data_seed: "seed determines the order of the data, too",
   env: "environment variables are left alone",
@@ -100,8 +102,9 @@ const MEANINGLESS: Record<string, string> = {
 
 /** Fields that would change the numbers: allowed only with values that ask for what keel does. */
 const UNSUPPORTED: Record<string, { accepted: unknown[]; instead: string }> = {
-  assistant_only_loss: { accepted: [false], instead: "use prompt and completion columns" },
+  assistant_only_loss: { accepted: [false], instead: "it is an option of keel sft" },
   truncation_mode: { accepted: ["keep_start"], instead: "sequences are cut at the end" },
+  dataset_text_field: { accepted: ["text"], instead: "name the column text" },
   optim: {
     accepted: ["adamw_torch", "adamw_torch_fused", "adamw_hf"],
     instead: "the optimiser is AdamW",
@@ -111,13 +114,10 @@ const UNSUPPORTED: Record<string, { accepted: unknown[]; instead: string }> = {
   label_smoothing_factor: { accepted: [0], instead: "labels are not smoothed" },
   neftune_noise_alpha: { accepted: [null], instead: "embeddings get no noise" },
   load_best_model_at_end: { accepted: [false], instead: "the result is the last step's model" },
-  use_peft: { accepted: [false], instead: "all weights are trained" },
-  load_in_8bit: { accepted: [false], instead: "weights are f32" },
-  load_in_4bit: { accepted: [false], instead: "weights are f32" },
-  dataset_text_field: { accepted: ["text"], instead: "name the column text" },
-  dataset_config: { accepted: [null], instead: "give the path of a JSON-lines file as dataset_name" },
-  dataset_train_split: { accepted: ["train"], instead: "give the path of the split as dataset_name" },
-  dataset_test_split: { accepted: ["test"], instead: "give the path of the split as eval_dataset" },
+  load_in_8bit: { accepted: [false], instead: "hold frozen weights with --dtype q8_0" },
+  load_in_4bit: { accepted: [false], instead: "give a GGUF file of 4 bits as the model" },
+  lora_target_parameters: { accepted: [null], instead: "name modules with --lora_target_modules" },
+  dataset_test_split: { accepted: ["test", null], instead: "this stage evaluates on no dataset" },
   chat_template_path: { accepted: [null], instead: "the template is the tokenizer's" },
   eos_token: { accepted: [null], instead: "the token is the tokenizer's" },
   model_init_kwargs: { accepted: [null, {}], instead: "the model is as its config.json says" },

@@ -8,6 +8,8 @@
 export interface Io {
   /** Writes a line of results to standard output. */
   print(text: string): void;
+  /** Writes to standard output as it is, for text that comes piece by piece. */
+  write(text: string): void;
   /** Writes a line for people to standard error. */
   note(text: string): void;
   /** Writes to standard error as it is, for a line that is drawn again. */
@@ -39,6 +41,7 @@ export function processIo(json: boolean): Io {
   const terminal = Deno.stderr.isTerminal();
   return {
     print: (text) => out(text + "\n"),
+    write: out,
     note: (text) => err(text + "\n"),
     draw: err,
     json,

@@ -3,9 +3,10 @@
  *
  * @module
  */
-import { type Content, contentOf } from "../data/formats.ts";
-import { type DataRow, readDataset } from "../data/rows.ts";
-import { encodeAnswered, encodeContent, naming } from "../data/tokenize.ts";
+import { type Content, contentOf, templateInputs } from "../data/messages.ts";
+import type { DataRow } from "../data/rows.ts";
+import { readSources } from "../data/sources.ts";
+import { encodeAnswered, encodeContent, naming } from "../data/encode.ts";
 import type { Tokenizer } from "../data/tokenizer.ts";
 import type { Io } from "./io.ts";
 
@@ -33,11 +34,14 @@ export function readScoreRows(path: string, tokenizer: () => Tokenizer): Promise
           `Cannot read ${row.where}: one of "prompt" and "completion" is text, the other a conversation.`,
         );
       }
-      return naming(row, () => encodeAnswered(tokenizer(), prompt, completion));
+      return naming(row, () => encodeAnswered(tokenizer(), prompt, completion, templateInputs(row)));
     }
     if (!has("text")) return undefined;
     const text = get("text");
-    return { ids: naming(row, () => encodeContent(tokenizer(), text)), promptLength: 0 };
+    return {
+      ids: naming(row, () => encodeContent(tokenizer(), text, { template: templateInputs(row) })),
+      promptLength: 0,
+    };
   });
 }
 
@@ -46,7 +50,10 @@ export function readPromptRows(path: string, tokenizer: () => Tokenizer): Promis
   return readInputRows(path, PROMPT_COLUMNS, (row, has): Encoded | undefined => {
     if (!has("prompt") && !has("messages")) return undefined;
     const prompt: Content = contentOf(row, has("prompt") ? "prompt" : "messages", PROMPT_COLUMNS);
-    const ids = naming(row, () => encodeContent(tokenizer(), prompt, true));
+    const ids = naming(
+      row,
+      () => encodeContent(tokenizer(), prompt, { addGenerationPrompt: true, template: templateInputs(row) }),
+    );
     return { ids, promptLength: ids.length };
   });
 }
@@ -57,7 +64,7 @@ async function readInputRows(
   expected: string,
   encode: (row: DataRow, has: (column: string) => boolean) => Encoded | undefined,
 ): Promise<InputRow[]> {
-  return (await readDataset(path)).map((row) => {
+  return (await readSources(path)).map((row) => {
     const { columns, where } = row;
     const bad = (problem: string): never => {
       throw new Error(`Cannot read ${where}: ${problem}. Expected columns ${expected}.`);

@@ -20,12 +20,27 @@ export function epochOrder(
   return Uint32Array.from({ length: rows }, (_, index) => index);
 }
 
+/** The order that was used last: large datasets are shuffled once per epoch, not once per batch. */
+let lastOrder: { key: string; order: Uint32Array<ArrayBuffer> } | undefined;
+
+function orderOf({ seed, rows, shuffle }: DataWalk, epoch: number): Uint32Array<ArrayBuffer> {
+  const key = [seed, epoch, rows, shuffle].join();
+  if (lastOrder?.key !== key) lastOrder = { key, order: epochOrder(seed, epoch, rows, shuffle) };
+  return lastOrder.order;
+}
+
 /** Rows that are read by number: an array, or a dataset that makes each row when it is asked for. */
 export interface Rows<T> {
   /** Number of rows. */
   readonly length: number;
   /** The row; defined from 0 to length − 1. */
   at(row: number): T | undefined;
+}
+
+/** Some rows in a row, at most up to the last. */
+export function rowsBetween<T>(rows: Rows<T>, from: number, to: number): T[] {
+  const end = Math.min(to, rows.length);
+  return Array.from({ length: Math.max(0, end - from) }, (_, i) => rows.at(from + i)!);
 }
 
 /** Where reading a dataset stands: plain JSON, for checkpoints. */
@@ -49,7 +64,7 @@ export interface DataWalk {
 
 /** The rows of the batch at the cursor and the cursor after it. The last batch of an epoch may be smaller, as in PyTorch. */
 export function takeBatch(cursor: DataCursor, walk: DataWalk): { rows: Uint32Array; next: DataCursor } {
-  const { seed, batchSize, shuffle } = walk;
+  const { batchSize } = walk;
   if (walk.rows < 1) throw new Error("The dataset has no rows.");
   if (cursor.row >= walk.rows) {
     throw new Error(
@@ -57,7 +72,7 @@ export function takeBatch(cursor: DataCursor, walk: DataWalk): { rows: Uint32Arr
     );
   }
   const end = Math.min(cursor.row + batchSize, walk.rows);
-  const rows = epochOrder(seed, cursor.epoch, walk.rows, shuffle).slice(cursor.row, end);
+  const rows = orderOf(walk, cursor.epoch).slice(cursor.row, end);
   return { rows, next: end < walk.rows ? { ...cursor, row: end } : { epoch: cursor.epoch + 1, row: 0 } };
 }
 
@@ -79,6 +94,8 @@ export interface PackedBatch {
   ends: Uint32Array<ArrayBuffer>;
   /** Flat indices sorted by id, equal ids by index: the embedding's gradient is summed in this order. */
   order: Uint32Array<ArrayBuffer>;
+  /** Likewise by position, for an embedding of positions. */
+  positionOrder: Uint32Array<ArrayBuffer>;
   /** Flat index of each document's first token. `[documents]` */
   first: Uint32Array<ArrayBuffer>;
   /** Tokens of each document. `[documents]` */
@@ -115,5 +132,6 @@ export function packBatch(documents: number[][], round: (tokens: number) => numb
     for (let at = begin; at < end; at++) positions[at] = at - begin;
   }
   const lengths = Uint32Array.from(documents, (document) => document.length);
-  return { tokens, ids, positions, starts, ends, order: sortById(ids), first, lengths };
+  const order = sortById(ids), positionOrder = sortById(positions);
+  return { tokens, ids, positions, starts, ends, order, positionOrder, first, lengths };
 }

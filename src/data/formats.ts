@@ -3,40 +3,41 @@
  *
  * | type | columns |
  * |---|---|
- * | language modelling | `text`, or `messages` |
+ * | language modelling | `text`, or `messages`, or `conversations` |
  * | prompt-only | `prompt` |
  * | prompt-completion | `prompt`, `completion` |
  * | preference | `prompt`, `chosen`, `rejected` |
  * | preference with implicit prompt | `chosen`, `rejected`, both with the prompt inside |
  * | unpaired preference | `prompt`, `completion`, `label` |
  *
- * Each value is text, or a conversation: a list of `{role, content}`.
+ * Each value is text, or a conversation: a list of `{role, content}`. Beside conversations there may be `tools`, a list of JSON
+ * schemas, and `chat_template_kwargs`, variables of the chat template.
  *
  * @module
  */
 
-import { isJsonObject } from "../model/json_file.ts";
+import { type Content, contentOf, hasColumn, type TemplateInputs, templateInputs } from "./messages.ts";
 import type { DataRow } from "./rows.ts";
 import type { Message } from "./tokenizer.ts";
 
-/** A value of a column: text or a conversation. */
-export type Content = string | Message[];
-
-/** One row, typed. */
+/** One row, typed; a conversation's template may get further inputs. */
 export type Example =
-  | { type: "language modelling"; text: Content }
-  | { type: "prompt-only"; prompt: Content }
-  | { type: "prompt-completion"; prompt: Content; completion: Content }
-  | { type: "preference"; prompt: Content; chosen: Content; rejected: Content; margin?: number }
-  | { type: "preference with implicit prompt"; chosen: Content; rejected: Content; margin?: number }
-  | { type: "unpaired preference"; prompt: Content; completion: Content; label: boolean };
+  & { template?: TemplateInputs }
+  & (
+    | { type: "language modelling"; text: Content }
+    | { type: "prompt-only"; prompt: Content }
+    | { type: "prompt-completion"; prompt: Content; completion: Content }
+    | { type: "preference"; prompt: Content; chosen: Content; rejected: Content; margin?: number }
+    | { type: "preference with implicit prompt"; chosen: Content; rejected: Content; margin?: number }
+    | { type: "unpaired preference"; prompt: Content; completion: Content; label: boolean }
+  );
 
 /** Name of a dataset type. */
 export type DatasetType = Example["type"];
 
 /** What each type's rows must have; language modelling takes either of two columns. */
 const COLUMNS: Record<DatasetType, string> = {
-  "language modelling": "text or messages",
+  "language modelling": "text, messages or conversations",
   "prompt-only": "prompt",
   "prompt-completion": "prompt, completion",
   "preference": "prompt, chosen, rejected or chosen, rejected",
@@ -44,9 +45,13 @@ const COLUMNS: Record<DatasetType, string> = {
   "unpaired preference": "prompt, completion, label",
 };
 
+/** Columns of language modelling; the first that a row has counts. */
+const TEXTS = ["messages", "conversations", "text"];
+
 /** The type that a row's columns make it, from the most special to the most general. */
-export function detectType({ columns, where }: DataRow): DatasetType {
-  const has = (name: string) => columns[name] !== undefined && columns[name] !== null;
+export function detectType(row: DataRow): DatasetType {
+  const { columns, where } = row;
+  const has = (name: string) => hasColumn(row, name);
   if (has("completions") && has("labels")) {
     throw new Error(
       `Cannot use ${where}: stepwise supervision (columns completions, labels) is not supported.`,
@@ -58,7 +63,7 @@ export function detectType({ columns, where }: DataRow): DatasetType {
     return explicit ? "preference" : "preference with implicit prompt";
   }
   if (has("completion")) return has("label") ? "unpaired preference" : "prompt-completion";
-  if (has("text") || has("messages")) return "language modelling";
+  if (TEXTS.some(has)) return "language modelling";
   if (has("prompt")) return "prompt-only";
   const expected = [...new Set(Object.values(COLUMNS))].join("; ");
   throw new Error(
@@ -68,26 +73,6 @@ export function detectType({ columns, where }: DataRow): DatasetType {
   );
 }
 
-/** A column as text or conversation, checked; `expected` names the columns that a row should have. */
-export function contentOf(row: DataRow, name: string, expected: string): Content {
-  const value = row.columns[name];
-  if (typeof value === "string") return value;
-  if (value === undefined || value === null) {
-    throw new Error(`Cannot read ${row.where}: "${name}" is missing. Expected columns ${expected}.`);
-  }
-  if (!Array.isArray(value) || value.length === 0) {
-    throw new Error(`Cannot read ${row.where}: "${name}" is neither text nor a list of messages.`);
-  }
-  for (const message of value) {
-    if (!isJsonObject(message) || typeof message.role !== "string" || typeof message.content !== "string") {
-      throw new Error(
-        `Cannot read ${row.where}: a message of "${name}" is not {"role": text, "content": text}.`,
-      );
-    }
-  }
-  return value;
-}
-
 function margin(row: DataRow): { margin?: number } {
   const value = row.columns.margin;
   if (value === undefined || value === null) return {};
@@ -95,6 +80,13 @@ function margin(row: DataRow): { margin?: number } {
     throw new Error(`Cannot read ${row.where}: "margin" is ${JSON.stringify(value)}. Expected a number.`);
   }
   return { margin: value };
+}
+
+/** Numbers are what CSV files and integer columns hold. */
+function labelOf({ columns: { label }, where }: DataRow): boolean {
+  if (label === true || label === 1) return true;
+  if (label === false || label === 0) return false;
+  throw new Error(`Cannot read ${where}: "label" is ${JSON.stringify(label)}. Expected true or false.`);
 }
 
 /** Reads a row as an example of the given type, the one {@linkcode detectType} found in the first row. */
@@ -109,13 +101,14 @@ export function parseExample(row: DataRow, type: DatasetType): Example {
       `Cannot read ${row.where}: some columns are text and some are conversations. Expected all alike.`,
     );
   }
-  return example;
+  const template = kinds[0] === "object" ? templateInputs(row) : undefined;
+  return template ? { ...example, template } : example;
 }
 
 function readColumns(row: DataRow, type: DatasetType, get: (name: string) => Content): Example {
   switch (type) {
     case "language modelling":
-      return { type, text: get((row.columns.messages ?? null) === null ? "text" : "messages") };
+      return { type, text: get(TEXTS.find((name) => hasColumn(row, name)) ?? "text") };
     case "prompt-only":
       return { type, prompt: get("prompt") };
     case "prompt-completion":
@@ -131,13 +124,7 @@ function readColumns(row: DataRow, type: DatasetType, get: (name: string) => Con
     case "preference with implicit prompt":
       return { type, chosen: get("chosen"), rejected: get("rejected"), ...margin(row) };
     case "unpaired preference": {
-      const { label } = row.columns;
-      if (typeof label !== "boolean") {
-        throw new Error(
-          `Cannot read ${row.where}: "label" is ${JSON.stringify(label)}. Expected true or false.`,
-        );
-      }
-      return { type, prompt: get("prompt"), completion: get("completion"), label };
+      return { type, prompt: get("prompt"), completion: get("completion"), label: labelOf(row) };
     }
   }
 }

@@ -1,11 +1,15 @@
 /**
- * Reading the rows of a dataset file: `.jsonl` and `.json`, plain or gzipped. JSON lines are streamed.
+ * Reading the rows of a dataset file: `.jsonl`, `.json` and `.csv`, plain or gzipped, and `.parquet`. All but JSON arrays are
+ * streamed.
  *
  * @module
  */
 
 import { basename } from "node:path";
 import { fileSize, isJsonObject, type JsonObject } from "../model/json_file.ts";
+import { csvRows } from "./csv.ts";
+import { parquetRows } from "./parquet.ts";
+import { MAX_TEXT, textChunks } from "./text_file.ts";
 
 /** One row as it stands in a file. */
 export interface DataRow {
@@ -15,33 +19,8 @@ export interface DataRow {
   where: string;
 }
 
-/** Longest line, or whole `.json` file, after unzipping. */
-const MAX_TEXT = 512e6;
-
-const EXTENSIONS = [".jsonl", ".json", ".jsonl.gz", ".json.gz"];
-
-/** Pieces of the text of a file as they are read and unzipped. */
-async function* textChunks(path: string, name: string): AsyncGenerator<string> {
-  fileSize(path);
-  const file = await Deno.open(path);
-  let stream: ReadableStream<Uint8Array<ArrayBuffer>> = file.readable;
-  if (path.endsWith(".gz")) stream = stream.pipeThrough(new DecompressionStream("gzip"));
-  const decoder = new TextDecoder("utf-8", { fatal: true });
-  let what = path.endsWith(".gz") ? "unzip it" : "read it";
-  try {
-    for await (const bytes of stream) {
-      what = "decode it as UTF-8";
-      yield decoder.decode(bytes, { stream: true });
-      what = path.endsWith(".gz") ? "unzip it" : "read it";
-    }
-    what = "decode it as UTF-8";
-    yield decoder.decode();
-  } catch (error) {
-    throw new Error(`Cannot read ${name}: failed to ${what} (${(error as Error).message}).`, {
-      cause: error,
-    });
-  }
-}
+/** Ends of the names of files that can be read. */
+export const EXTENSIONS = [".jsonl", ".json", ".csv", ".parquet", ".jsonl.gz", ".json.gz", ".csv.gz"];
 
 /** Lines without their ends. A byte order mark in front is dropped by the decoder. */
 async function* textLines(path: string, name: string): AsyncGenerator<string> {
@@ -110,6 +89,21 @@ async function* arrayRows(
   }
 }
 
+/** Rows of lines of JSON, or of an array where the name says `.json` and the text begins with one. */
+async function* jsonRows(path: string, name: string): AsyncGenerator<DataRow> {
+  const isJson = /\.json(\.gz)?$/.test(path);
+  const lines = textLines(path, name);
+  let number = 0, isFirst = true;
+  for await (const line of lines) {
+    number++;
+    if (line.trim() === "") continue;
+    if (isJson && isFirst && line.trimStart().startsWith("[")) return yield* arrayRows(name, line, lines);
+    isFirst = false;
+    const where = `${name} line ${number}`;
+    yield { columns: parseRow(line, where), where };
+  }
+}
+
 /**
  * Reads the rows of a file one after the other. A `.json` file holds an array of rows or, as `datasets` allows, one row per
  * line. Blank lines are nothing; anything else that is not a row is an error that names file and line, and so is a file
@@ -120,25 +114,14 @@ export async function* readRows(path: string): AsyncGenerator<DataRow> {
   if (!EXTENSIONS.some((extension) => path.endsWith(extension))) {
     throw new Error(`Cannot read ${path}: expected a file that ends in ${EXTENSIONS.join(", ")}.`);
   }
-  const isJson = /\.json(\.gz)?$/.test(path);
-  const lines = textLines(path, name);
-  let number = 0;
-  let rows = 0;
-  for await (const line of lines) {
-    number++;
-    if (line.trim() === "") continue;
-    if (isJson && rows === 0 && line.trimStart().startsWith("[")) {
-      for await (const row of arrayRows(name, line, lines)) {
-        rows++;
-        yield row;
-      }
-      break;
-    }
-    rows++;
-    const where = `${name} line ${number}`;
-    yield { columns: parseRow(line, where), where };
+  fileSize(path);
+  const read = path.endsWith(".parquet") ? parquetRows : /\.csv(\.gz)?$/.test(path) ? csvRows : jsonRows;
+  let isEmpty = true;
+  for await (const row of read(path, name)) {
+    isEmpty = false;
+    yield row;
   }
-  if (rows === 0) throw new Error(`Cannot read ${path}: it has no rows.`);
+  if (isEmpty) throw new Error(`Cannot read ${path}: it has no rows.`);
 }
 
 /** All rows of a file. */

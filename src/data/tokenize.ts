@@ -5,7 +5,10 @@
  * @module
  */
 
-import { type Content, type DatasetType, type Example, parseExamples, promptOf } from "./formats.ts";
+import { encodeMasked } from "./assistant_mask.ts";
+import { encodeAnswered, encodeContent, endedContent, joinContents, naming } from "./encode.ts";
+import { type DatasetType, detectType, type Example, parseExample, promptOf } from "./formats.ts";
+import { type Content, hasColumn } from "./messages.ts";
 import type { DataRow } from "./rows.ts";
 import type { Tokenizer } from "./tokenizer.ts";
 
@@ -25,6 +28,16 @@ export interface PairExample {
   rejected: number[];
   /** How much better the chosen side should score, when the dataset says it. */
   margin?: number;
+}
+
+/** One answer that is good or bad. */
+export interface UnpairedExample {
+  /** Prompt and completion. */
+  ids: number[];
+  /** Tokens at the beginning that are prompt. */
+  promptLength: number;
+  /** Whether the completion is a good one. */
+  label: boolean;
 }
 
 /** One prompt to be answered. */
@@ -55,98 +68,95 @@ export interface Tokenized<T> {
   report: DataReport;
 }
 
-/** A report that is filled while rows are worked through. */
-class Tally<T> {
-  examples: T[] = [];
-  report: DataReport;
+/** What becomes of a row of so many tokens: an example, perhaps a cut one, or nothing and the reason. */
+export type Outcome<T> = { tokens: number } & ({ example: T; cut?: boolean } | { dropped: string });
 
-  constructor(rows: number) {
-    this.report = { rows, kept: 0, dropped: {}, truncated: 0 };
-  }
+/** Makes an example of a row; all rows have the type of the first that it gets. */
+export type RowTokenizer<T> = (row: DataRow) => Outcome<T>;
 
-  keep(example: T): void {
-    this.examples.push(example);
-    this.report.kept++;
-  }
+/** A report of nothing, to be filled by {@linkcode countOutcome}. */
+export function emptyReport(): DataReport {
+  return { rows: 0, kept: 0, dropped: {}, truncated: 0 };
+}
 
-  drop(reason: string): void {
-    this.report.dropped[reason] = (this.report.dropped[reason] ?? 0) + 1;
+/** Counts what became of a row. Returns its example. */
+export function countOutcome<T>(report: DataReport, outcome: Outcome<T>): T | undefined {
+  report.rows++;
+  if ("dropped" in outcome) {
+    report.dropped[outcome.dropped] = (report.dropped[outcome.dropped] ?? 0) + 1;
+    return undefined;
   }
+  report.kept++;
+  if (outcome.cut) report.truncated++;
+  return outcome.example;
+}
 
-  finish(): Tokenized<T> {
-    if (this.report.kept === 0) {
-      const reasons = Object.entries(this.report.dropped).map(([reason, count]) => `${count} ${reason}`).join(
-        ", ",
-      );
-      throw new Error(`None of the ${this.report.rows} rows can be used: ${reasons}.`);
-    }
-    return { examples: this.examples, report: this.report };
+/** An error where there were no rows, or none became an example. */
+export function checkReport({ rows, kept, dropped }: DataReport): void {
+  if (rows === 0) throw new Error("The dataset has no rows.");
+  if (kept > 0) return;
+  const reasons = Object.entries(dropped).map(([reason, count]) => `${count} ${reason}`).join(", ");
+  throw new Error(`None of the ${rows} rows can be used: ${reasons}.`);
+}
+
+function tokenizeRows<T>(rows: Iterable<DataRow>, tokenize: RowTokenizer<T>): Tokenized<T> {
+  const report = emptyReport();
+  const examples: T[] = [];
+  for (const row of rows) {
+    const example = countOutcome(report, tokenize(row));
+    if (example !== undefined) examples.push(example);
   }
+  checkReport(report);
+  return { examples, report };
+}
+
+/** Reads rows as examples of the type of the first one. */
+function rowParser(): (row: DataRow) => Example {
+  let type: DatasetType | undefined;
+  return (row) => parseExample(row, type ??= detectType(row));
 }
 
 function refuseType(stage: string, type: DatasetType, expected: string): never {
   throw new Error(`${stage} cannot use a dataset of type ${type}. Expected ${expected}.`);
 }
 
-/** Text that ends with the end token, once. */
-function endWithEos(tokenizer: Tokenizer, text: string): string {
-  const { eosToken, source } = tokenizer;
-  if (eosToken === undefined) {
-    throw new Error(`The tokenizer in ${source} names no "eos_token", which must end every example.`);
-  }
-  return text.endsWith(eosToken) ? text : text + eosToken;
+/** How rows of SFT are tokenised. */
+export interface SftSettings {
+  /** Column of texts; `text` if not given. */
+  textField?: string;
+  /** Longest sequence in tokens; `null` for no limit. */
+  maxLength?: number | null;
+  /** Which end of a longer sequence is kept. */
+  truncationMode?: "keep_start" | "keep_end";
+  /** Loss on completions only; `null`: where the rows have completions. */
+  completionOnlyLoss?: boolean | null;
+  /** Loss on the assistant's turns only. */
+  assistantOnlyLoss?: boolean;
 }
 
-/** Ids of a text, or of a conversation through the chat template. */
-export function encodeContent(tokenizer: Tokenizer, content: Content, addGenerationPrompt = false): number[] {
-  if (typeof content === "string") return tokenizer.encode(content);
-  return tokenizer.encode(tokenizer.applyChatTemplate(content, { addGenerationPrompt }), {
-    addSpecialTokens: false,
-  });
+/** A row with its texts in the column `text`. */
+export function withText(row: DataRow, textField: string): DataRow {
+  if (textField === "text" || !hasColumn(row, textField)) return row;
+  return { ...row, columns: { ...row.columns, text: row.columns[textField] } };
 }
 
-/** Two texts or two conversations in a row. */
-function join(prompt: Content, answer: Content): Content {
-  return typeof prompt === "string" ? prompt + answer : [...prompt, ...answer as Exclude<Content, string>];
-}
-
-/** Text that ends with the end token; a conversation is left to its template. */
-function ended(tokenizer: Tokenizer, content: Content): Content {
-  return typeof content === "string" ? endWithEos(tokenizer, content) : content;
-}
-
-function commonPrefixLength(a: number[], b: number[]): number {
-  let length = 0;
-  while (length < a.length && length < b.length && a[length] === b[length]) length++;
-  return length;
-}
-
-/**
- * Ids of a prompt with its completion and how many at their beginning are prompt. Tokens may merge across the boundary; the
- * completion begins where the encodings with and without it part.
- */
-export function encodeAnswered(
+/** Ids of one SFT example and, per token, whether it may count in the loss. */
+function encodeSft(
   tokenizer: Tokenizer,
-  prompt: Content,
-  completion: Content,
-): { ids: number[]; promptLength: number } {
-  const ids = encodeContent(tokenizer, join(prompt, completion));
-  return { ids, promptLength: commonPrefixLength(encodeContent(tokenizer, prompt, true), ids) };
-}
-
-/** Does the work on a row; an error names the row. */
-export function naming<T>({ where }: DataRow, work: () => T): T {
-  try {
-    return work();
-  } catch (error) {
-    throw new Error(`${where}: ${(error as Error).message}`, { cause: error });
-  }
-}
-
-/** Ids of one SFT example and how many at its beginning are prompt. */
-function encodeSft(tokenizer: Tokenizer, example: Example): { ids: number[]; promptLength: number } {
+  example: Example,
+  { completionOnlyLoss = null, assistantOnlyLoss = false }: SftSettings,
+): { ids: number[]; counts: boolean[] } {
+  const { template } = example;
+  const whole = (content: Content) => {
+    if (!assistantOnlyLoss) return { ids: encodeContent(tokenizer, content, { template }), assistant: [] };
+    if (typeof content !== "string") return encodeMasked(tokenizer, content, template);
+    throw new Error(
+      "assistant_only_loss is true, but the rows are texts. Expected conversations: messages, or prompt and completion as lists of messages.",
+    );
+  };
   if (example.type === "language modelling") {
-    return { ids: encodeContent(tokenizer, ended(tokenizer, example.text)), promptLength: 0 };
+    const { ids, assistant } = whole(endedContent(tokenizer, example.text));
+    return { ids, counts: ids.map((_, i) => !assistantOnlyLoss || assistant[i]) };
   }
   if (example.type !== "prompt-completion") {
     return refuseType(
@@ -155,55 +165,62 @@ function encodeSft(tokenizer: Tokenizer, example: Example): { ids: number[]; pro
       "language modelling (text or messages) or prompt-completion (prompt, completion)",
     );
   }
-  return encodeAnswered(tokenizer, example.prompt, ended(tokenizer, example.completion));
+  const completion = endedContent(tokenizer, example.completion);
+  const { assistant } = whole(joinContents(example.prompt, completion));
+  const { ids, promptLength } = encodeAnswered(tokenizer, example.prompt, completion, template);
+  const unscored = completionOnlyLoss === false ? 0 : promptLength;
+  return { ids, counts: ids.map((_, i) => i >= unscored && (!assistantOnlyLoss || assistant[i])) };
 }
 
 /**
- * Rows for SFT. `<eos>` is appended to text that does not end with it; sequences keep their first `maxLength` tokens
- * (`null`: all). `completionOnlyLoss` null means: completions only for prompt-completion data, everything for language
- * modelling. A row whose scored part is all beyond `maxLength` is dropped.
+ * Makes sequences for SFT. `<eos>` is appended to text that does not end with it; longer sequences are cut to `maxLength` tokens.
+ * `completionOnlyLoss` null means: completions only for prompt-completion data, everything for language modelling. A row of
+ * which no scored token is left is dropped.
  */
+export function sftTokenizer(tokenizer: Tokenizer, settings: SftSettings = {}): RowTokenizer<SftExample> {
+  const { maxLength = 1024, truncationMode = "keep_start", textField = "text" } = settings;
+  const parse = rowParser();
+  return (row) => {
+    const example = parse(withText(row, textField));
+    if (settings.completionOnlyLoss && example.type === "language modelling") {
+      throw new Error(
+        "completion_only_loss is true, but the dataset has no completions. Expected columns prompt, completion.",
+      );
+    }
+    const { ids: all, counts } = naming(row, () => encodeSft(tokenizer, example, settings));
+    const length = Math.min(all.length, maxLength ?? Infinity);
+    const first = truncationMode === "keep_start" ? 0 : all.length - length;
+    const ids = all.slice(first, first + length), kept = counts.slice(first, first + length);
+    if (!kept.includes(true)) {
+      const part = settings.assistantOnlyLoss ? "a token of the assistant's" : "a completion";
+      return { tokens: all.length, dropped: `without ${part} within max_length ${maxLength}` };
+    }
+    const scored = kept.map((counts, i) => i > 0 && counts);
+    return { tokens: all.length, example: { ids, scored }, cut: length < all.length };
+  };
+}
+
+/** Rows for SFT, by {@linkcode sftTokenizer}. */
 export function tokenizeSft(
   rows: DataRow[],
   tokenizer: Tokenizer,
-  { maxLength = 1024, completionOnlyLoss = null }: {
-    maxLength?: number | null;
-    completionOnlyLoss?: boolean | null;
-  } = {},
+  settings: SftSettings = {},
 ): Tokenized<SftExample> {
-  const { type, examples } = parseExamples(rows);
-  if (completionOnlyLoss && type === "language modelling") {
-    throw new Error(
-      "completion_only_loss is true, but the dataset has no completions. Expected columns prompt, completion.",
-    );
-  }
-  const tally = new Tally<SftExample>(rows.length);
-  for (const [index, example] of examples.entries()) {
-    const { ids: all, promptLength } = naming(rows[index], () => encodeSft(tokenizer, example));
-    const unscored = completionOnlyLoss === false ? 0 : promptLength;
-    const ids = maxLength === null ? all : all.slice(0, maxLength);
-    if (unscored >= ids.length) {
-      tally.drop(`without a completion within max_length ${maxLength}`);
-      continue;
-    }
-    if (ids.length < all.length) tally.report.truncated++;
-    tally.keep({ ids, scored: ids.map((_, index) => index > 0 && index >= unscored) });
-  }
-  return tally.finish();
+  return tokenizeRows(rows, sftTokenizer(tokenizer, settings));
 }
 
 /**
- * Rows for a reward model: preference pairs, explicit or implicit. `<eos>` is appended to text that does not end with it; a
+ * Makes pairs for a reward model of preferences, explicit or implicit. `<eos>` is appended to text that does not end with it; a
  * pair with a side longer than `maxLength` (`null`: no limit) is dropped, as in TRL, never truncated.
  */
-export function tokenizePairs(
-  rows: DataRow[],
+export function pairTokenizer(
   tokenizer: Tokenizer,
   { maxLength = 1024 }: { maxLength?: number | null } = {},
-): Tokenized<PairExample> {
-  const { examples } = parseExamples(rows);
-  const tally = new Tally<PairExample>(rows.length);
-  for (const [index, example] of examples.entries()) {
+): RowTokenizer<PairExample> {
+  const parse = rowParser();
+  let hasMargins: boolean | undefined;
+  return (row) => {
+    const example = parse(row);
     if (example.type !== "preference" && example.type !== "preference with implicit prompt") {
       return refuseType(
         "The reward model",
@@ -211,72 +228,111 @@ export function tokenizePairs(
         "preference pairs (prompt, chosen, rejected or chosen, rejected)",
       );
     }
-    if (("margin" in example) !== ("margin" in examples[0])) {
+    hasMargins ??= "margin" in example;
+    if (("margin" in example) !== hasMargins) {
       throw new Error(
-        `Cannot read ${
-          rows[index].where
-        }: some rows have a "margin" and some have none. Expected all or none.`,
+        `Cannot read ${row.where}: some rows have a "margin" and some have none. Expected all or none.`,
       );
     }
+    const { template } = example;
     const side = (answer: Content) => {
-      const content = ended(tokenizer, answer);
-      return encodeContent(
-        tokenizer,
-        example.type === "preference" ? join(example.prompt, content) : content,
-      );
+      const content = endedContent(tokenizer, answer);
+      const whole = example.type === "preference" ? joinContents(example.prompt, content) : content;
+      return encodeContent(tokenizer, whole, { template });
     };
-    const pair: PairExample = naming(rows[index], () => ({
+    const pair: PairExample = naming(row, () => ({
       chosen: side(example.chosen),
       rejected: side(example.rejected),
     }));
     if (example.margin !== undefined) pair.margin = example.margin;
-    if (maxLength !== null && Math.max(pair.chosen.length, pair.rejected.length) > maxLength) {
-      tally.drop(`longer than max_length ${maxLength}`);
-    } else {
-      tally.keep(pair);
-    }
-  }
-  return tally.finish();
+    const tokens = Math.max(pair.chosen.length, pair.rejected.length);
+    return maxLength !== null && tokens > maxLength
+      ? { tokens, dropped: `longer than max_length ${maxLength}` }
+      : { tokens, example: pair };
+  };
+}
+
+/** Rows for a reward model, by {@linkcode pairTokenizer}. */
+export function tokenizePairs(
+  rows: DataRow[],
+  tokenizer: Tokenizer,
+  limits: { maxLength?: number | null } = {},
+): Tokenized<PairExample> {
+  return tokenizeRows(rows, pairTokenizer(tokenizer, limits));
 }
 
 /**
- * Prompts to be answered: the prompts of any dataset that has them. A prompt longer than `maxPromptLength` tokens (`null`:
- * no limit) is dropped, an empty one too. A conversation must end with the user's turn.
+ * Makes sequences of unpaired preferences, as TRL's KTO does. `<eos>` is appended to text that does not end with it; a sequence
+ * keeps its first `maxLength` tokens, and one of which only the prompt would be left is dropped.
  */
-export function tokenizePrompts(
-  rows: DataRow[],
+export function unpairedTokenizer(
+  tokenizer: Tokenizer,
+  { maxLength = 1024 }: { maxLength?: number | null } = {},
+): RowTokenizer<UnpairedExample> {
+  const parse = rowParser();
+  return (row) => {
+    const example = parse(row);
+    if (example.type !== "unpaired preference") {
+      return refuseType("This stage", example.type, "unpaired preferences (prompt, completion, label)");
+    }
+    const { label, prompt, completion, template } = example;
+    const { ids, promptLength } = naming(
+      row,
+      () => encodeAnswered(tokenizer, prompt, endedContent(tokenizer, completion), template),
+    );
+    const tokens = ids.length, length = Math.min(tokens, maxLength ?? Infinity);
+    if (promptLength >= length) {
+      return { tokens, dropped: `without a completion within max_length ${maxLength}` };
+    }
+    return { tokens, example: { ids: ids.slice(0, length), promptLength, label }, cut: length < tokens };
+  };
+}
+
+/**
+ * Makes prompts to be answered of the prompts of any dataset that has them. A prompt longer than `maxPromptLength` tokens
+ * (`null`: no limit) is dropped, an empty one too. A conversation must not end with the assistant's turn.
+ */
+export function promptTokenizer(
   tokenizer: Tokenizer,
   { maxPromptLength = 512 }: { maxPromptLength?: number | null } = {},
-): Tokenized<PromptExample> {
-  const { examples } = parseExamples(rows);
-  const tally = new Tally<PromptExample>(rows.length);
-  for (const [index, example] of examples.entries()) {
+): RowTokenizer<PromptExample> {
+  const parse = rowParser();
+  return (row) => {
+    const example = parse(row);
     const prompt = promptOf(example);
     if (prompt === undefined) {
       return refuseType("This stage", example.type, "a column prompt, or preference pairs");
     }
     if (typeof prompt !== "string" && prompt.at(-1)?.role === "assistant") {
       throw new Error(
-        `Cannot read ${rows[index].where}: the prompt ends with the assistant's turn. Expected the user's.`,
+        `Cannot read ${row.where}: the prompt ends with the assistant's turn. Expected the user's.`,
       );
     }
-    const { text, ids } = naming(rows[index], () => {
+    const { text, ids } = naming(row, () => {
       const text = typeof prompt === "string"
         ? prompt
-        : tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true });
+        : tokenizer.applyChatTemplate(prompt, { addGenerationPrompt: true, ...example.template });
       return { text, ids: tokenizer.encode(text, { addSpecialTokens: typeof prompt === "string" }) };
     });
-    if (ids.length === 0) {
-      tally.drop("without a prompt");
-    } else if (maxPromptLength !== null && ids.length > maxPromptLength) {
-      tally.drop(`longer than max_prompt_length ${maxPromptLength}`);
-    } else if (ids.at(-1) === tokenizer.eosId && typeof prompt === "string") {
-      throw new Error(
-        `Cannot use ${rows[index].where}: the prompt ends with the end token, so there is nothing to answer.`,
-      );
-    } else {
-      tally.keep({ ids, text });
+    const tokens = ids.length;
+    if (tokens === 0) return { tokens, dropped: "without a prompt" };
+    if (maxPromptLength !== null && tokens > maxPromptLength) {
+      return { tokens, dropped: `longer than max_prompt_length ${maxPromptLength}` };
     }
-  }
-  return tally.finish();
+    if (ids.at(-1) === tokenizer.eosId && typeof prompt === "string") {
+      throw new Error(
+        `Cannot use ${row.where}: the prompt ends with the end token, so there is nothing to answer.`,
+      );
+    }
+    return { tokens, example: { ids, text } };
+  };
+}
+
+/** Rows of prompts, by {@linkcode promptTokenizer}. */
+export function tokenizePrompts(
+  rows: DataRow[],
+  tokenizer: Tokenizer,
+  limits: { maxPromptLength?: number | null } = {},
+): Tokenized<PromptExample> {
+  return tokenizeRows(rows, promptTokenizer(tokenizer, limits));
 }

@@ -5,8 +5,10 @@
  */
 
 import { join } from "node:path";
-import { Template } from "@huggingface/jinja";
+import type { Template } from "@huggingface/jinja";
 import { Tokenizer as HubTokenizer } from "@huggingface/tokenizers";
+import { readGguf } from "../model/gguf.ts";
+import { ggufTokenizer } from "../model/gguf_tokenizer.ts";
 import {
   fileExists,
   isJsonObject,
@@ -14,20 +16,36 @@ import {
   readJsonObject,
   readTextFile,
 } from "../model/json_file.ts";
+import { chatTemplate } from "./chat_template.ts";
+import { tokenBytesOf } from "./token_bytes.ts";
+import { checkTokenizer } from "./tokenizer_file.ts";
+import { ambiguityOf, keepByteOrderMarks } from "./tokenizer_limits.ts";
 
 /** One turn of a conversation. */
 export interface Message {
   /** `system`, `user`, `assistant`, … */
   role: string;
-  /** What was said. */
-  content: string;
+  /** What was said; null in a turn that only calls tools. */
+  content: string | null;
   /** Fields that a chat template may use. */
   [field: string]: unknown;
 }
 
+/** How a conversation is written. */
+export interface ChatTemplateOptions {
+  /** Ends with the beginning of the assistant's turn. */
+  addGenerationPrompt?: boolean;
+  /** JSON schemas of functions that may be called. */
+  tools?: unknown[];
+  /** Further variables of the template. */
+  variables?: Record<string, unknown>;
+  /** Instead of the tokenizer's own template. */
+  chatTemplate?: string;
+}
+
 /** What a model directory's tokenizer files can do. */
 export interface Tokenizer {
-  /** The directory, for messages. */
+  /** The directory or GGUF file, for messages. */
   source: string;
   /** Ids of a text. Special tokens written in the text become their ids; `addSpecialTokens` (true) adds the usual ones around it. */
   encode(text: string, options?: { addSpecialTokens?: boolean }): number[];
@@ -39,8 +57,12 @@ export interface Tokenizer {
     ids: ArrayLike<number>,
     options?: { skipSpecialTokens?: boolean; cleanUpSpaces?: boolean },
   ): string;
+  /** The bytes of text that a token stands for; a token within a word may be part of a character. */
+  tokenBytes(id: number): Uint8Array;
   /** The text of a conversation. Encode it with `addSpecialTokens: false`: templates write their special tokens. */
-  applyChatTemplate(messages: Message[], options?: { addGenerationPrompt?: boolean }): string;
+  applyChatTemplate(messages: Message[], options?: ChatTemplateOptions): string;
+  /** The chat template. */
+  chatTemplate?: string;
   /** Whether {@linkcode Tokenizer.applyChatTemplate} can be used. */
   hasChatTemplate: boolean;
   /** Id of the token that texts begin with. */
@@ -57,7 +79,6 @@ export interface Tokenizer {
 
 /** The largest tokenizers in use have about 35 MB. */
 const MAX_TOKENIZER_BYTES = 256e6;
-const MAX_TOKENS = 2 ** 21;
 
 /** A special token is written as text or as an object with its text. */
 function tokenText(value: unknown): string | undefined {
@@ -69,7 +90,12 @@ function tokenText(value: unknown): string | undefined {
 function readSettings(directory: string): JsonObject {
   const optional = (name: string) =>
     fileExists(join(directory, name)) ? readJsonObject(join(directory, name)) : {};
-  const settings = { ...optional("special_tokens_map.json"), ...optional("tokenizer_config.json") };
+  return { ...optional("special_tokens_map.json"), ...optional("tokenizer_config.json") };
+}
+
+/** Settings with special tokens as texts. */
+function plainSettings(stored: JsonObject): JsonObject {
+  const settings = { ...stored };
   for (const name of ["bos_token", "eos_token", "pad_token", "unk_token"]) {
     settings[name] = tokenText(settings[name]);
   }
@@ -88,54 +114,32 @@ function readChatTemplate(directory: string, settings: JsonObject): string | und
   return typeof value === "string" ? value : undefined;
 }
 
-/** One more than the largest id, of the vocabulary or an added token. */
-function countTokens(json: JsonObject, file: string): number {
-  const vocab = isJsonObject(json.model) ? json.model.vocab : undefined;
-  if (typeof vocab !== "object" || vocab === null || !Array.isArray(json.added_tokens)) {
-    throw new Error(`Cannot read ${file}: expected "model" with "vocab", and "added_tokens".`);
+/** Loads `tokenizer.json` of a directory and the settings beside it, or the tokenizer in a `.gguf` file. */
+export function loadTokenizer(path: string): Tokenizer {
+  if (path.endsWith(".gguf")) {
+    const { tokenizer, config } = ggufTokenizer(readGguf(path));
+    return makeTokenizer(path, path, tokenizer, config, config.chat_template as string | undefined);
   }
-  // Unigram models list their tokens, the others map them to ids.
-  const ids: unknown[] = Array.isArray(vocab) ? [vocab.length - 1] : Object.values(vocab);
-  for (const token of json.added_tokens) ids.push(isJsonObject(token) ? token.id : undefined);
-  let count = 0;
-  for (const id of ids) {
-    // The tables are indexed by id, so one absurd id would exhaust the memory.
-    if (typeof id !== "number" || !Number.isInteger(id) || id < 0 || id >= MAX_TOKENS) {
-      throw new Error(
-        `Cannot read ${file}: a token has id ${
-          JSON.stringify(id)
-        }. Expected a whole number below ${MAX_TOKENS}.`,
-      );
-    }
-    count = Math.max(count, id + 1);
-  }
-  return count;
-}
-
-/**
- * Rust's tokenizers count every Unicode number as a digit, the JavaScript port only 0 to 9; a split by pattern says what
- * is meant in both.
- */
-function spellOutDigits(step: unknown): unknown {
-  if (!isJsonObject(step)) return step;
-  if (step.type === "Digits") {
-    const pattern = { Regex: step.individual_digits === true ? "\\p{N}" : "\\p{N}+" };
-    return { type: "Split", pattern, behavior: "Isolated", invert: false };
-  }
-  return Array.isArray(step.pretokenizers)
-    ? { ...step, pretokenizers: step.pretokenizers.map(spellOutDigits) }
-    : step;
-}
-
-/** Loads `tokenizer.json` and the settings beside it. */
-export function loadTokenizer(directory: string): Tokenizer {
-  const file = join(directory, "tokenizer.json");
-  const settings = readSettings(directory);
+  const file = join(path, "tokenizer.json");
+  const settings = readSettings(path);
   const json = readJsonObject(file, MAX_TOKENIZER_BYTES);
-  const vocabSize = countTokens(json, file);
+  return makeTokenizer(path, file, json, settings, readChatTemplate(path, settings));
+}
+
+/** A tokenizer of what its files hold; `directory` and `file` are for messages, `source` is the chat template. */
+function makeTokenizer(
+  directory: string,
+  file: string,
+  json: JsonObject,
+  stored: JsonObject,
+  source: string | undefined,
+): Tokenizer {
+  const settings = plainSettings(stored);
+  const checked = checkTokenizer(json, file);
   let hub: HubTokenizer;
   try {
-    hub = new HubTokenizer({ ...json, pre_tokenizer: spellOutDigits(json.pre_tokenizer) }, settings);
+    hub = new HubTokenizer(checked.json, settings);
+    keepByteOrderMarks(hub.decoder);
   } catch (error) {
     throw new Error(`Cannot read ${file}: ${(error as Error).message}.`, { cause: error });
   }
@@ -144,8 +148,8 @@ export function loadTokenizer(directory: string): Tokenizer {
     const token = settings[name] as string | undefined;
     return token === undefined ? undefined : hub.token_to_id(token);
   };
-  const source = readChatTemplate(directory, settings);
-  let template: Template | undefined;
+  const templates = new Map<string, Template>(), ambiguity = ambiguityOf(checked);
+  const bytesOf = tokenBytesOf(json);
 
   return {
     source: directory,
@@ -154,8 +158,10 @@ export function loadTokenizer(directory: string): Tokenizer {
     eosId: id("eos_token"),
     padId: id("pad_token"),
     eosToken: settings.eos_token as string | undefined,
-    vocabSize,
+    vocabSize: checked.vocabSize,
     encode(text, { addSpecialTokens = true } = {}) {
+      const unclear = ambiguity(text);
+      if (unclear) throw new Error(`Cannot encode "${unclear.text}" with ${directory}: ${unclear.problem}.`);
       const { ids, tokens } = hub.encode(text, { add_special_tokens: addSpecialTokens });
       const unknown = ids.findIndex((id) => id === undefined);
       if (unknown >= 0) {
@@ -179,17 +185,23 @@ export function loadTokenizer(directory: string): Tokenizer {
         clean_up_tokenization_spaces: cleanUpSpaces,
       });
     },
-    applyChatTemplate(messages, { addGenerationPrompt = false } = {}) {
-      if (source === undefined) {
+    tokenBytes: (id) => bytesOf(id, hub.id_to_token(id) ?? ""),
+    chatTemplate: source,
+    applyChatTemplate(messages, options = {}) {
+      const { addGenerationPrompt = false, tools, variables, chatTemplate: text = source } = options;
+      if (text === undefined) {
         throw new Error(
           `Cannot format a conversation: the tokenizer in ${directory} has no chat template. Expected "chat_template" in tokenizer_config.json, or chat_template.jinja.`,
         );
       }
       try {
-        template ??= new Template(source);
+        const template = templates.get(text) ?? chatTemplate(text);
+        templates.set(text, template);
         const { bos_token, eos_token, pad_token, unk_token } = settings;
         return template.render({
+          ...variables,
           messages,
+          tools: tools ?? null,
           add_generation_prompt: addGenerationPrompt,
           bos_token,
           eos_token,

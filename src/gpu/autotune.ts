@@ -53,6 +53,7 @@ function tuningKey({ info }: Gpu): string {
     bias: false,
     residual: false,
     accumulate: false,
+    storage: "F32" as const,
   }));
   const text = TILES.flatMap((tile) => variants.map((variant) => gpuMatmul(tile, variant).code)).join("\n");
   return [info.name, info.vendor, createHash("sha256").update(text).digest("hex").slice(0, 16)].join(" | ");

@@ -46,6 +46,15 @@ export function write(gpu: Gpu, window: GpuWindow, data: Float32Array | Uint32Ar
   );
 }
 
+/**
+ * Hands over what was written, so that the driver's copies of it can go. In Deno the call itself waits for the queue; its promise
+ * is of no use.
+ */
+export function flush(gpu: Gpu): void {
+  gpu.device.queue.submit([]);
+  gpu.device.queue.onSubmittedWorkDone().catch(() => {});
+}
+
 /** Sets every byte of `window` to zero. */
 export function clear(gpu: Gpu, window: GpuWindow): void {
   const encoder = gpu.device.createCommandEncoder();

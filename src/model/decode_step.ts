@@ -1,25 +1,25 @@
 /**
  * One step of decoding: the decoder of `decoder.ts` for one new token per row, with the keys and values of its earlier tokens
- * in caches. A small model on a software adapter takes one launch per layer, others one per operation.
+ * in caches. A small model of plain Llama form on a software adapter takes one launch per layer, others one per operation.
  *
  * @module
  */
 import type { LayerPlaces } from "../../kernels/decode_layer.ts";
-import { activation, embedding, norm } from "../tape/ops/block.ts";
+import { logits } from "../tape/ops/head.ts";
 import { attendCached, decodeLayers, decodesInOneLaunch, type Newest } from "../tape/ops/inference.ts";
-import { linear } from "../tape/ops/linear.ts";
 import type { Tape, Tensor } from "../tape/tape.ts";
-import { headTensor, type Model, ropeTensors } from "./decoder.ts";
-import { slotTensor } from "./params.ts";
+import { blockOps } from "./block.ts";
+import type { ModelConfig } from "./config.ts";
+import { headOf, type Model, ropeTensors } from "./decoder.ts";
+import { FAMILIES } from "./families.ts";
 
 /** Logits [rows, vocab] of the token that follows each row's newest one. */
 export function decodeStep(tape: Tape, model: Model, newest: Newest): Tensor {
   const { layout, values } = model.params;
   const parameters = tape.external("parameters", [layout.count], values);
-  const layerWeights = ["qkv", "o", "gate_up", "down"]
-    .map((label) => layout.slots.get(`0.${label}`)!.shape.reduce((a, b) => a * b))
-    .reduce((a, b) => a + b);
-  if (!decodesInOneLaunch(tape, layerWeights, parameters)) return launchPerOperation(tape, model, newest);
+  if (model.adapter || !isPlain(model.config) || !decodesInOneLaunch(tape, layerWeights(model), parameters)) {
+    return launchPerOperation(tape, model, newest);
+  }
   const {
     heads,
     kvHeads,
@@ -43,6 +43,21 @@ export function decodeStep(tape: Tape, model: Model, newest: Newest): Tensor {
   return decodeLayers(tape, parameters, newest, shape, layerPlaces(model), ropeTensors(tape, model));
 }
 
+/** Whether a model has nothing that `kernels/decode_layer.ts` does not compute. */
+function isPlain(config: ModelConfig): boolean {
+  const { norm, normPlusOne, headNorms } = FAMILIES[config.family];
+  const { biases, rotaryDims, headDim, activation } = config;
+  return norm === "rms" && !normPlusOne && !headNorms && activation === "swiglu" && rotaryDims === headDim &&
+    !config.window && !biases.qkv && !biases.out && !biases.mlp;
+}
+
+/** Numbers in the matrices of one layer. */
+function layerWeights({ params }: Model): number {
+  return ["qkv", "o", "gate_up", "down"]
+    .map((label) => params.layout.slots.get(`0.${label}`)!.shape.reduce((a, b) => a * b))
+    .reduce((a, b) => a + b);
+}
+
 function layerPlaces({ config, params }: Model): LayerPlaces[] {
   const place = (label: string) => params.layout.slots.get(label)!.offset;
   return Array.from({ length: config.layers }, (_, i) => ({
@@ -62,18 +77,18 @@ function layerPlaces({ config, params }: Model): LayerPlaces[] {
 }
 
 function launchPerOperation(tape: Tape, model: Model, { ids, positions, caches }: Newest): Tensor {
-  const { config, params } = model;
-  const weight = (label: string) => slotTensor(tape, params, label, true);
-  const normed = (x: Tensor, label: string) => norm(tape, x, weight(label), { eps: config.normEps });
+  const { config } = model;
+  const ops = blockOps(tape, model, { frozen: true });
   const tables = ropeTensors(tape, model);
-  let x = embedding(tape, weight("embed"), ids); // [rows, width]
-  caches.forEach((cache, i) => {
-    const qkv = linear(tape, normed(x, `${i}.attn_norm`), weight(`${i}.qkv`), { label: "qkv" });
-    const attended = attendCached(tape, qkv, positions, cache, config, tables); // [rows, heads·stride]
-    const middle = linear(tape, attended, weight(`${i}.o`), { residual: x, label: "attn out" });
-    const both = linear(tape, normed(middle, `${i}.mlp_norm`), weight(`${i}.gate_up`), { label: "gate up" });
-    const inner = activation(tape, "swiglu", both, config.intermediateSize); // [rows, inner]
-    x = linear(tape, inner, weight(`${i}.down`), { residual: middle, label: "mlp out" });
+  const attending = { scale: config.scoreScale, softCap: config.scoreCap, rotaryDims: config.rotaryDims };
+  let x = ops.embed({ ids, positions }); // [rows, width]
+  caches.forEach((cache, layer) => {
+    const window = config.window?.sliding[layer] ? config.window.size : undefined;
+    x = ops.block(
+      layer,
+      x,
+      (qkv) => attendCached(tape, qkv, positions, cache, config, { ...attending, window }, tables),
+    );
   });
-  return linear(tape, normed(x, "norm"), headTensor(tape, model, true), { label: "logits" });
+  return logits(tape, ops.norm(x, "norm"), headOf(tape, model, true)).logits;
 }

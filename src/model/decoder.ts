@@ -7,27 +7,31 @@
 import { upload } from "../gpu/buffers.ts";
 import type { Gpu, GpuWindow } from "../gpu/device.ts";
 import type { Tape, Tensor } from "../tape/tape.ts";
-import { activation, attention, embedding, norm, rope } from "../tape/ops/block.ts";
-import { linear } from "../tape/ops/linear.ts";
+import { attention, rope, slidingWindow, type View } from "../tape/ops/block.ts";
+import type { Head } from "../tape/ops/head.ts";
 import { padded } from "../../kernels/kernel.ts";
+import type { Adapter } from "./adapter.ts";
+import { blockOps, type BlockOptions, weightParts } from "./block.ts";
 import type { ModelConfig } from "./config.ts";
-import { type Params, slotTensor } from "./params.ts";
+import type { Params } from "./params.ts";
 
 /** A model on the GPU. */
 export interface Model {
   /** Its shape. */
   config: ModelConfig;
-  /** Its weights. */
+  /** Its weights; those of an adapted model may be other models', too. */
   params: Params;
+  /** What is trained beside them in their stead. */
+  adapter?: Adapter;
   /** Its rotary tables. */
   rope: RopeTables;
 }
 
-/** cos and sin of every position's angles, [maxPositions, headDim/2], computed in float64. */
+/** cos and sin of every position's angles, [maxPositions, rotaryDims/2], computed in float64. */
 export interface RopeTables {
-  /** [maxPositions, headDim/2]. */
+  /** [maxPositions, rotaryDims/2]. */
   cos: GpuWindow;
-  /** [maxPositions, headDim/2]. */
+  /** [maxPositions, rotaryDims/2]. */
   sin: GpuWindow;
 }
 
@@ -42,11 +46,13 @@ export interface BatchTensors {
   ends: Tensor;
   /** Tokens sorted by id; needed where the embedding is trained. */
   order?: Tensor;
+  /** Tokens sorted by position; needed where an embedding of positions is trained. */
+  positionOrder?: Tensor;
 }
 
 /** Makes the rotary tables of a model. */
 export function ropeTables(gpu: Gpu, config: ModelConfig): RopeTables {
-  const half = config.headDim / 2;
+  const half = config.rotaryDims / 2;
   const frequencies = Float64Array.from({ length: half }, (_, d) => ropeFrequency(config, d));
   const cos = new Float32Array(config.maxPositions * half),
     sin = new Float32Array(config.maxPositions * half);
@@ -61,13 +67,22 @@ export function ropeTables(gpu: Gpu, config: ModelConfig): RopeTables {
 }
 
 /** Angle per position of pair `d`, in radians; with Llama 3's scaling, long wavelengths are stretched by its factor. */
-function ropeFrequency({ ropeTheta, headDim, ropeScaling }: ModelConfig, d: number): number {
-  const frequency = ropeTheta ** (-2 * d / headDim);
-  if (!ropeScaling) return frequency;
-  const { factor, lowFreqFactor, highFreqFactor, originalMaxPositions } = ropeScaling;
-  const turns = originalMaxPositions * frequency / (2 * Math.PI); // over the original context
-  const kept = Math.min(1, Math.max(0, (turns - lowFreqFactor) / (highFreqFactor - lowFreqFactor)));
-  return frequency * (kept + (1 - kept) / factor);
+function ropeFrequency(config: ModelConfig, d: number): number {
+  const { ropeTheta, rotaryDims, rotarySpan = rotaryDims, ropeScaling } = config;
+  const frequency = ropeTheta ** (-2 * d / rotarySpan);
+  switch (ropeScaling?.type) {
+    case undefined:
+    case "dynamic":
+      return frequency;
+    case "linear":
+      return frequency / ropeScaling.factor;
+    case "llama3": {
+      const { factor, lowFreqFactor, highFreqFactor, originalMaxPositions } = ropeScaling;
+      const turns = originalMaxPositions * frequency / (2 * Math.PI); // over the original context
+      const kept = Math.min(1, Math.max(0, (turns - lowFreqFactor) / (highFreqFactor - lowFreqFactor)));
+      return frequency * (kept + (1 - kept) / factor);
+    }
+  }
 }
 
 /** The inputs of a packed batch of `tokens` tokens. */
@@ -79,13 +94,12 @@ export function batchInputs(tape: Tape, tokens: number): Required<BatchTensors> 
     starts: input("starts"),
     ends: input("ends"),
     order: input("order"),
+    positionOrder: input("positionOrder"),
   };
 }
 
 /** Options of {@linkcode decoder}. */
-export interface DecoderOptions {
-  /** Records no gradients for this model's weights. */
-  frozen?: boolean;
+export interface DecoderOptions extends BlockOptions {
   /** Computes each block's activations again in the backward pass instead of keeping them. */
   checkpointing?: boolean;
   /** Receives the residual stream before each layer and after the last. */
@@ -101,45 +115,44 @@ export function decoder(
   batch: BatchTensors,
   options: DecoderOptions = {},
 ): Tensor {
-  const { config, params } = model;
-  const weight = (label: string) => slotTensor(tape, params, label, options.frozen);
+  const { config } = model;
+  const ops = blockOps(tape, model, options);
   const tables = ropeTensors(tape, model);
-  const normed = (x: Tensor, label: string) => norm(tape, x, weight(label), { eps: config.normEps });
+  const full: View = { starts: batch.starts, ends: batch.ends };
+  const narrow = config.window && slidingWindow(tape, full, config.window.size);
+  const scores = { scale: config.scoreScale, softCap: config.scoreCap };
 
-  let x = embedding(tape, weight("embed"), batch.ids, batch.order); // [tokens, width]
+  let x = ops.embed(batch); // [tokens, width]
   for (let layer = 0; layer < config.layers; layer++) {
     options.onHidden?.(layer, x);
     const input = x;
-    const block = (): Tensor => {
-      const projected = linear(tape, normed(input, `${layer}.attn_norm`), weight(`${layer}.qkv`), {
-        label: "qkv",
-      });
-      const qkv = rope(tape, projected, batch.positions, tables, config); // [tokens, (heads + 2·kv)·stride]
+    const attend = (projected: Tensor): Tensor => {
+      const qkv = tables ? rope(tape, projected, batch.positions, tables, config) : projected;
       options.onKeys?.(layer, qkv);
-      const attended = attention(tape, qkv, batch.starts, batch.ends, config); // [tokens, heads·stride]
-      const middle = linear(tape, attended, weight(`${layer}.o`), { residual: input, label: "attn out" });
-      const both = linear(tape, normed(middle, `${layer}.mlp_norm`), weight(`${layer}.gate_up`), {
-        label: "gate up",
-      });
-      const inner = activation(tape, "swiglu", both, config.intermediateSize); // [tokens, inner]
-      return linear(tape, inner, weight(`${layer}.down`), { residual: middle, label: "mlp out" });
+      return attention(tape, qkv, config.window?.sliding[layer] ? narrow! : full, config, scores);
     };
+    const block = () => ops.block(layer, input, attend);
     x = options.checkpointing ? tape.checkpoint(`layer ${layer}`, block) : block();
   }
   options.onHidden?.(config.layers, x);
-  return normed(x, "norm");
+  return ops.norm(x, "norm");
 }
 
-/** The rotary tables on a tape, [maxPositions · headDim/2] each. */
-export function ropeTensors(tape: Tape, { config, rope }: Model): { cos: Tensor; sin: Tensor } {
+/** The rotary tables on a tape, [maxPositions · rotaryDims/2] each; none where positions are learned. */
+export function ropeTensors(
+  tape: Tape,
+  { config, rope }: Model,
+): { cos: Tensor; sin: Tensor } | undefined {
+  if (config.rotaryDims === 0) return undefined;
   const table = (label: "cos" | "sin") =>
-    tape.external(label, [config.maxPositions * config.headDim / 2], rope[label]);
+    tape.external(label, [config.maxPositions * config.rotaryDims / 2], rope[label]);
   return { cos: table("cos"), sin: table("sin") };
 }
 
 /** The output head: its own matrix, or the embedding's where they are tied. */
-export function headTensor(tape: Tape, model: Model, frozen = false): Tensor {
-  return slotTensor(tape, model.params, model.config.tied ? "embed" : "head", frozen);
+export function headOf(tape: Tape, model: Model, frozen = false): Head {
+  const { tied, logitCap } = model.config;
+  return { parts: weightParts(tape, model, tied ? "embed" : "head", frozen), softCap: logitCap };
 }
 
 /** Columns of the fused projection. */

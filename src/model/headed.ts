@@ -4,20 +4,21 @@
  * @module
  */
 import type { Gpu } from "../gpu/device.ts";
-import { readConfig } from "./config.ts";
 import type { Model } from "./decoder.ts";
+import { type Dtype, hostTensor } from "./frozen.ts";
 import { initialScore } from "./init.ts";
-import { loadModel, makeModel, readTensor } from "./load.ts";
-import { openWeights } from "./weights.ts";
+import { loadModel, makeModel } from "./load.ts";
+import { openModel } from "./open.ts";
+import { isAdapterDirectory, loadAdapted } from "./peft.ts";
 
 /** A reward model from its directory, or the body of a language model with a fresh head. */
-export function loadHeaded(gpu: Gpu, directory: string, seed: number): Model {
-  const config = readConfig(directory);
-  if (config.architecture === "reward") return loadModel(gpu, directory);
-  const weights = openWeights(directory);
+export function loadHeaded(gpu: Gpu, path: string, seed: number, { dtype }: { dtype?: Dtype } = {}): Model {
+  if (isAdapterDirectory(path)) return loadAdapted(gpu, path, { dtype, scoreSeed: seed });
+  const { config, weights } = openModel(path);
+  if (config.architecture === "reward") return loadModel(gpu, path, { dtype });
   return makeModel(
     gpu,
     { ...config, architecture: "reward" },
-    (name) => name === "score.weight" ? initialScore(config.hiddenSize, seed) : readTensor(weights, name),
+    (name) => name === "score.weight" ? initialScore(config.hiddenSize, seed) : hostTensor(weights, name),
   );
 }

@@ -12,6 +12,12 @@ export function isJsonObject(value: unknown): value is JsonObject {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
 
+/** A value for a message: its JSON, cut where it is long. */
+export function shortJson(value: unknown): string {
+  const text = JSON.stringify(value) ?? "undefined";
+  return text.length > 100 ? `${text.slice(0, 100)}…` : text;
+}
+
 /** Whether a regular file of that name exists. */
 export function fileExists(path: string): boolean {
   try {

@@ -8,12 +8,21 @@
  */
 
 import { writeFileAtomically } from "./atomic_file.ts";
+import type { GgmlType } from "./ggml_types.ts";
 import { fileSize, isJsonObject, type JsonObject } from "./json_file.ts";
-import { isFloat, ITEM_BYTES, type StoredType, toFloats, toHalf, toIntegers } from "./stored_types.ts";
+import {
+  isFloat,
+  ITEM_BYTES,
+  type StoredType,
+  toBrainHalf,
+  toFloats,
+  toHalf,
+  toIntegers,
+} from "./stored_types.ts";
 
-/** What a header says of one tensor. */
-export interface TensorInfo {
-  dtype: StoredType;
+/** What a header says of one tensor; `Type` is its element type, in a GGUF file one of ggml's. */
+export interface TensorInfo<Type extends string = StoredType | GgmlType> {
+  dtype: Type;
   shape: number[];
   /** Number of elements. */
   elements: number;
@@ -71,7 +80,7 @@ function isSize(value: unknown): value is number {
 }
 
 /** Checks one entry of the header on its own; `dataStart` is where the tensors begin in the file. */
-function parseTensor(entry: unknown, dataStart: number, dataBytes: number): TensorInfo | string {
+function parseTensor(entry: unknown, dataStart: number, dataBytes: number): TensorInfo<StoredType> | string {
   if (!isJsonObject(entry)) return "is not described by a JSON object";
   const { dtype, shape, data_offsets: offsets } = entry;
   if (typeof dtype !== "string" || !Object.hasOwn(ITEM_BYTES, dtype)) {
@@ -131,7 +140,7 @@ function parseMetadata(path: string, value: unknown): Record<string, string> {
 /** Tensors must cover the data from its first to its last byte, each byte once. */
 function checkCoverage(
   path: string,
-  tensors: Map<string, TensorInfo>,
+  tensors: ReadonlyMap<string, TensorInfo>,
   dataStart: number,
   size: number,
 ): void {
@@ -186,7 +195,7 @@ export function readSafetensors(path: string, { headerBytes = 100e6 }: ReadLimit
   } finally {
     file.close();
   }
-  const tensors = new Map<string, TensorInfo>();
+  const tensors = new Map<string, TensorInfo<StoredType>>();
   for (const [name, entry] of Object.entries(header)) {
     if (name === "__metadata__") continue;
     const tensor = parseTensor(entry, dataStart, size - dataStart);
@@ -208,7 +217,11 @@ export function readSafetensors(path: string, { headerBytes = 100e6 }: ReadLimit
     },
   };
 
-  function find(name: string, accepts: (dtype: StoredType) => boolean, expected: string): TensorInfo {
+  function find(
+    name: string,
+    accepts: (dtype: StoredType) => boolean,
+    expected: string,
+  ): TensorInfo<StoredType> {
     const info = findTensor(path, tensors, name);
     if (accepts(info.dtype)) return info;
     throw new Error(`Cannot read ${path}: tensor "${name}" holds ${info.dtype}. Expected ${expected}.`);
@@ -226,11 +239,11 @@ export function readSafetensors(path: string, { headerBytes = 100e6 }: ReadLimit
 }
 
 /** The named tensor, or an error that names the file. */
-export function findTensor(
+export function findTensor<Type extends string>(
   source: string,
-  tensors: ReadonlyMap<string, TensorInfo>,
+  tensors: ReadonlyMap<string, TensorInfo<Type>>,
   name: string,
-): TensorInfo {
+): TensorInfo<Type> {
   const info = tensors.get(name);
   if (info === undefined) throw new Error(`Cannot read ${source}: it has no tensor "${name}".`);
   return info;
@@ -244,28 +257,30 @@ export interface TensorData {
   data: Float32Array;
 }
 
+/** The same, made when its turn has come, so that not all are in memory at once. */
+export interface LazyTensor {
+  /** Sizes, outermost first. */
+  shape: number[];
+  /** Returns the values, row-major. */
+  data: () => Float32Array;
+}
+
 /**
- * Writes tensors in the order given, all as F32 or all as F16 (rounded to nearest even), to a temporary name that is
+ * Writes tensors in the order given, all as F32, F16 or BF16 (rounded to nearest even), to a temporary name that is
  * renamed when it is safe on disk. `metadata` gets `format: "pt"` unless it says otherwise: transformers asks for it.
  */
 export function writeSafetensors(
   path: string,
-  tensors: Iterable<[string, TensorData]>,
+  tensors: Iterable<readonly [string, TensorData | LazyTensor]>,
   metadata: Record<string, string> = {},
-  storage: "F32" | "F16" = "F32",
+  storage: "F32" | "F16" | "BF16" = "F32",
 ): void {
   const header: Record<string, unknown> = { __metadata__: { format: "pt", ...metadata } };
   const all = [...tensors];
   let end = 0;
   for (const [name, { shape, data }] of all) {
     const elements = shape.reduce((product, size) => product * size, 1);
-    if (elements !== data.length) {
-      throw new Error(
-        `Cannot write ${path}: tensor "${name}" has ${data.length} values. Expected ${elements} for [${
-          shape.join(", ")
-        }].`,
-      );
-    }
+    if (typeof data !== "function") checkCount(name, shape, data);
     if (Object.hasOwn(header, name)) {
       throw new Error(`Cannot write ${path}: there are two tensors "${name}".`);
     }
@@ -282,12 +297,26 @@ export function writeSafetensors(
   new DataView(length.buffer).setBigUint64(0, BigInt(padded.length), true);
   writeFileAtomically(path, chunks());
 
+  function checkCount(name: string, shape: number[], data: Float32Array): void {
+    const elements = shape.reduce((product, size) => product * size, 1);
+    if (elements === data.length) return;
+    throw new Error(
+      `Cannot write ${path}: tensor "${name}" has ${data.length} values. Expected ${elements} for [${
+        shape.join(", ")
+      }].`,
+    );
+  }
+
   function* chunks(): Generator<Uint8Array> {
     yield length;
     yield padded;
-    for (const [name, { data }] of all) {
+    for (const [name, { shape, data: given }] of all) {
+      const data = typeof given === "function" ? given() : given;
+      checkCount(name, shape, data);
       yield storage === "F16"
         ? toHalf(data, `Cannot write ${path} in f16: tensor "${name}"`)
+        : storage === "BF16"
+        ? toBrainHalf(data)
         : new Uint8Array(data.buffer, data.byteOffset, data.byteLength);
     }
   }

@@ -82,6 +82,16 @@ export function toIntegers(dtype: StoredType, buffer: ArrayBuffer, what: string)
   return result;
 }
 
+/** Float32 rounded to bf16, ties to even; what is not a number stays so. */
+export function toBrainHalf(data: Float32Array): Uint8Array<ArrayBuffer> {
+  const words = new Uint32Array(data.buffer, data.byteOffset, data.length);
+  const half = Uint16Array.from(words, (word) => {
+    if ((word & 0x7fffffff) > 0x7f800000) return word >>> 16 | 0x40;
+    return word + 0x7fff + (word >>> 16 & 1) >>> 16;
+  });
+  return new Uint8Array(half.buffer);
+}
+
 /** Float32 rounded to f16. `what` begins the error for a finite value that would become infinite. */
 export function toHalf(data: Float32Array, what: string): Uint8Array<ArrayBuffer> {
   const half = new Float16Array(data);

@@ -6,14 +6,14 @@
 import type { Rows } from "../data/batches.ts";
 import { randomStream } from "../random/stream.ts";
 import type { PromptExample, SftExample } from "../data/tokenize.ts";
-import type { ModelConfig } from "../model/config.ts";
+import { type ModelConfig, plainLlama } from "../model/config.ts";
 import { demonstration, pretrainingDocument } from "./corpus.ts";
 import { MAX_REPLY } from "./replies.ts";
 import { type Prompt, samplePrompt } from "./prompts.ts";
 import { BOS_ID, encodeWords, EOS_ID, PAD_ID, promptIds, VOCABULARY } from "./vocabulary.ts";
 
 /** The base model's shape: 297,216 parameters. */
-export const PARROT_CONFIG: ModelConfig = {
+export const PARROT_CONFIG: ModelConfig = plainLlama({
   architecture: "causal",
   vocabSize: VOCABULARY.length,
   hiddenSize: 96,
@@ -29,7 +29,7 @@ export const PARROT_CONFIG: ModelConfig = {
   bosId: BOS_ID,
   eosIds: [EOS_ID],
   padId: PAD_ID,
-};
+});
 
 /** Most tokens of a reply. */
 export const MOST_REPLY_TOKENS = MAX_REPLY;

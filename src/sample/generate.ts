@@ -11,9 +11,9 @@ import { bucket, packBatch } from "../data/batches.ts";
 import { allocate, write } from "../gpu/buffers.ts";
 import type { GpuWindow } from "../gpu/device.ts";
 import { decodeStep } from "../model/decode_step.ts";
-import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
+import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
 import type { Cache } from "../tape/ops/inference.ts";
-import { linear } from "../tape/ops/linear.ts";
+import { logits } from "../tape/ops/head.ts";
 import { gather } from "../tape/ops/reduce.ts";
 import { compile, type Plan, type Workspace } from "../tape/plan.ts";
 import { Tape, type Tensor } from "../tape/tape.ts";
@@ -188,7 +188,7 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
       },
     });
     const last = gather(tape, hidden, index("last")); // [rows, width]
-    draw(tape, state, linear(tape, last, headTensor(tape, model, true), { label: "logits" }), sampling);
+    draw(tape, state, logits(tape, last, headOf(tape, model, true)).logits, sampling);
     return compile(workspace, tape);
   }
 

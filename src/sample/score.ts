@@ -4,8 +4,8 @@
  * @module
  */
 import { packBatch } from "../data/batches.ts";
-import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
-import { slotTensor } from "../model/params.ts";
+import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
+import { weightOf } from "../model/block.ts";
 import { logProb } from "../tape/ops/log_prob.ts";
 import { scalarHead } from "../tape/ops/linear.ts";
 import { gather } from "../tape/ops/reduce.ts";
@@ -38,7 +38,7 @@ export async function score(
   const plan = planCache(workspace, (tape, tokens: number) => {
     const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
     const targets = tape.input("targets", [tokens], "u32");
-    const { logprob, entropy } = logProb(tape, hidden, headTensor(tape, model, true), targets, temperature);
+    const { logprob, entropy } = logProb(tape, hidden, headOf(tape, model, true), targets, temperature);
     tape.output("logprob", logprob);
     tape.output("entropy", entropy);
   });
@@ -75,7 +75,7 @@ export interface DocumentScorer {
 export function documentScorer(workspace: Workspace, model: Model): DocumentScorer {
   const plan = planCache(workspace, (tape, tokens: number, rows: number) => {
     const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
-    const scores = scalarHead(tape, hidden, slotTensor(tape, model.params, "score", true));
+    const scores = scalarHead(tape, hidden, weightOf(tape, model, "score", true));
     tape.output("scores", gather(tape, scores, tape.input("last", [rows], "u32")));
   });
   const score = async (documents: number[][]): Promise<number[]> => {

@@ -55,19 +55,14 @@ function owner(tensor: Tensor): { root: Tensor; offset: number } {
   return { root: tensor, offset };
 }
 
-/** Compiles `tape`. Bind groups are made again only when a later, larger plan has moved the shared arena. */
-export function compile(workspace: Workspace, tape: Tape): Plan {
-  const { gpu } = workspace;
-  const { launches } = tape;
-  const used = new Set(launches.flatMap((launch) => Object.values(launch.buffers).map((t) => owner(t).root)));
-  const inputs = [...tape.inputs.values()].filter((t) => used.has(t));
-  const inputWindows = placeInputs(gpu, inputs);
-
+/** Where the activations of a tape lie in an arena, in bytes, and the size of the arena. */
+function placeActivations(tape: Tape, alignment: number): { places: Map<Tensor, number>; total: number } {
+  const { launches } = tape, inputs = new Set(tape.inputs.values());
   // First and last launch of every tensor that lives in the arena.
   const spans = new Map<Tensor, { first: number; last: number }>();
   const touch = (tensor: Tensor, at: number) => {
     const t = owner(tensor).root;
-    if (t.window || inputWindows.has(t)) return;
+    if (t.window || inputs.has(t)) return;
     const span = spans.get(t);
     if (span) span.last = at;
     else spans.set(t, { first: at, last: at });
@@ -78,9 +73,24 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
   const tensors = [...spans.keys()];
   const { offsets, total } = packIntervals(
     tensors.map((t) => ({ size: physicalSize(t.shape) * 4, ...spans.get(t)! })),
-    gpu.alignment,
+    alignment,
   );
-  const places = new Map(tensors.map((t, i) => [t, offsets[i]]));
+  return { places: new Map(tensors.map((t, i) => [t, offsets[i]])), total };
+}
+
+/** Bytes of activations that a plan of `tape` needs; nothing is allocated. */
+export function activationBytes(tape: Tape, alignment: number): number {
+  return placeActivations(tape, alignment).total;
+}
+
+/** Compiles `tape`. Bind groups are made again only when a later, larger plan has moved the shared arena. */
+export function compile(workspace: Workspace, tape: Tape): Plan {
+  const { gpu } = workspace;
+  const { launches } = tape;
+  const used = new Set(launches.flatMap((launch) => Object.values(launch.buffers).map((t) => owner(t).root)));
+  const inputs = [...tape.inputs.values()].filter((t) => used.has(t));
+  const inputWindows = placeInputs(gpu, inputs);
+  const { places, total } = placeActivations(tape, gpu.alignment);
 
   const windowOf = (tensor: Tensor): GpuWindow => {
     const { root, offset } = owner(tensor);

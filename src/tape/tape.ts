@@ -8,6 +8,7 @@
  * @module
  */
 import type { Launch, Profile } from "../../kernels/kernel.ts";
+import type { Storage } from "../../kernels/storage.ts";
 import { rowStride } from "../../kernels/kernel.ts";
 import { elementwise } from "../../kernels/elementwise.ts";
 import type { GpuWindow } from "../gpu/device.ts";
@@ -15,12 +16,17 @@ import type { GpuWindow } from "../gpu/device.ts";
 /** Element type of a tensor. */
 export type Dtype = "f32" | "u32";
 
+/** How a tensor of the tape is made. */
+export type TensorOptions = Partial<Omit<Tensor, "id" | "label" | "shape">>;
+
 /** A piece of GPU memory with a shape: [n], or [rows, cols] with rows rowStride(cols) apart. */
 export interface Tensor {
   id: number;
   label: string;
   shape: number[];
   dtype: Dtype;
+  /** How a frozen matrix is stored (`kernels/storage.ts`); as float32 where nothing is said. */
+  storage?: Storage;
   /** Memory outside the plan's arena: parameters, caches, inputs. */
   window?: GpuWindow;
   /** The tensor whose memory this one shares, from byte `offset` on. */
@@ -57,7 +63,7 @@ export class Tape {
   constructor(readonly profile: Profile) {}
 
   /** A new activation. */
-  tensor(label: string, shape: number[], options: Partial<Tensor> = {}): Tensor {
+  tensor(label: string, shape: number[], options: TensorOptions = {}): Tensor {
     if (shape.some((n) => !Number.isInteger(n) || n <= 0)) {
       throw new Error(`Tensor "${label}" cannot have the shape [${shape}].`);
     }
@@ -71,6 +77,11 @@ export class Tape {
     const tensor = this.tensor(name, shape, { dtype });
     this.inputs.set(name, tensor);
     return tensor;
+  }
+
+  /** A frozen matrix in another form than float32. */
+  stored(label: string, shape: number[], window: GpuWindow, storage: Storage): Tensor {
+    return this.tensor(label, shape, { window, storage });
   }
 
   /** Memory that outlives the plan; a parameter where `gradient` is given. */

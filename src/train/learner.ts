@@ -21,7 +21,7 @@ export interface Learner {
   step(settings: AdamwSettings, loss?: number): Promise<StepResult>;
   /** Drops the gradients accumulated since the last call. */
   discard(): void;
-  /** Weights and optimiser state, as files `<prefix>model` and `<prefix>optimizer`. */
+  /** Weights and optimiser state, as files `<prefix>model`, or `<prefix>adapter_model`, and `<prefix>optimizer`. */
   files(prefix?: string): Promise<CheckpointFiles>;
   /** Restores what {@linkcode files} returned after `steps` optimiser steps. */
   restore(files: CheckpointFiles, steps: number, prefix?: string): void;
@@ -29,10 +29,12 @@ export interface Learner {
   close(): void;
 }
 
-/** Makes `model` trainable. */
+/** Makes `model` trainable: all its weights, or of an adapted model the adapter's. */
 export function openLearner(gpu: Gpu, model: Model): Learner {
-  const params = makeTrainable(gpu, model.params);
-  const trained: Model = { ...model, params };
+  const { adapter } = model;
+  const params = makeTrainable(gpu, adapter ? adapter.params : model.params);
+  const trained: Model = adapter ? { ...model, adapter: { ...adapter, params } } : { ...model, params };
+  const weightsFile = adapter ? "adapter_model" : "model";
   const optimizer = openOptimizer(gpu, params);
   const { moment1, moment2 } = params.training;
   const { layout } = params;
@@ -59,11 +61,11 @@ export function openLearner(gpu: Gpu, model: Model): Learner {
         moments[`exp_avg.${name}`] = first[name];
         moments[`exp_avg_sq.${name}`] = second[name];
       }
-      return { [`${prefix}model`]: values, [`${prefix}optimizer`]: moments };
+      return { [prefix + weightsFile]: values, [`${prefix}optimizer`]: moments };
     },
     restore(files, steps, prefix = "") {
-      const moments = files[`${prefix}optimizer`];
-      write(gpu, params.values, packWeights(layout, (name) => files[`${prefix}model`][name]));
+      const moments = files[`${prefix}optimizer`], weights = files[prefix + weightsFile];
+      write(gpu, params.values, packWeights(layout, (name) => weights[name]));
       write(gpu, moment1, packWeights(layout, (name) => moments[`exp_avg.${name}`]));
       write(gpu, moment2, packWeights(layout, (name) => moments[`exp_avg_sq.${name}`]));
       optimizer.steps = steps;

@@ -5,6 +5,7 @@
  */
 import { join } from "node:path";
 import { writeTextAtomically } from "../model/atomic_file.ts";
+import { fileExists } from "../model/json_file.ts";
 import { loadModel } from "../model/load.ts";
 import { destroyParams } from "../model/params.ts";
 import { BIASED_ANNOTATOR, UNBIASED_ANNOTATOR } from "../parrot/annotators.ts";
@@ -37,11 +38,15 @@ export async function parrotTask(
     base: loadModel(workspace.gpu, directory),
     tokenizerFrom: directory,
     demonstrations: demonstrations(seed, options.demonstrations),
-    async comparisons(sft) {
+    async comparisons(sft, stage) {
+      const file = join(stage.dir, "pairs.json");
+      if (fileExists(file)) return JSON.parse(Deno.readTextFileSync(file));
       say(
         `reward: sampling ${options.pairs} pairs of replies and having ${options.annotators} annotators label them`,
       );
-      return { train: await comparisons(workspace, sft, { count: options.pairs, annotator, seed }) };
+      const train = await comparisons(workspace, sft, { count: options.pairs, annotator, seed });
+      writeTextAtomically(file, JSON.stringify({ train }));
+      return { train };
     },
     prompts: promptExamples(trainingPrompts(seed, "ppo", options.ppoSteps * options.ppoBatchSize)),
     stopIds: [EOS_ID],

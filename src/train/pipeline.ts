@@ -5,15 +5,14 @@
  *
  * @module
  */
-import { existsSync, readFileSync } from "node:fs";
+import { readFileSync } from "node:fs";
 import { join } from "node:path";
+import { type Rows, rowsBetween } from "../data/batches.ts";
 import type { PairExample, PromptExample, SftExample } from "../data/tokenize.ts";
 import { writeTextAtomically } from "../model/atomic_file.ts";
 import type { Model } from "../model/decoder.ts";
-import { initialScore } from "../model/init.ts";
-import type { ModelConfig } from "../model/config.ts";
-import { describeModel, loadModel, makeModel, saveModel } from "../model/load.ts";
-import { destroyParams, readParams } from "../model/params.ts";
+import { loadHeaded } from "../model/headed.ts";
+import { describeModel, destroyModel, loadModel, saveModel } from "../model/load.ts";
 import { moments } from "../rl/whiten.ts";
 import type { Run, StageRun } from "../run/run.ts";
 import { documentScorer } from "../sample/score.ts";
@@ -42,11 +41,14 @@ export interface PipelineTask {
   base: Model;
   /** Directory whose tokenizer files belong to the base model. */
   tokenizerFrom: string;
-  demonstrations: SftExample[];
-  demonstrationsEval?: SftExample[];
-  /** Comparisons for the reward model; made with the SFT model where there are none yet. */
-  comparisons: (sft: Model) => Promise<{ train: PairExample[]; eval?: PairExample[] }>;
-  prompts: PromptExample[];
+  demonstrations: Rows<SftExample>;
+  demonstrationsEval?: Rows<SftExample>;
+  /** Comparisons for the reward model, perhaps made with the SFT model; `stage` is where they are trained on. */
+  comparisons: (
+    sft: Model,
+    stage: StageRun,
+  ) => Promise<{ train: Rows<PairExample>; eval?: Rows<PairExample> }>;
+  prompts: Rows<PromptExample>;
   stopIds: number[];
   decode: (ids: number[]) => string;
   /** Called once when the reward model is trained; returns PPO's evaluation. */
@@ -79,10 +81,10 @@ export async function* pipeline(
   // 1. Supervised fine-tuning of the base model
   const sftRun = run.stage("sft");
   const sftDir = join(sftRun.dir, "model");
-  const described = (stage: StageRun, config: ModelConfig) =>
-    stage.accompany((directory) => describeModel(config, directory, { tokenizerFrom: task.tokenizerFrom }));
+  const described = (stage: StageRun, model: Model) =>
+    stage.accompany((directory) => describeModel(model, directory, { tokenizerFrom: task.tokenizerFrom }));
   if (sftRun.finished() === undefined) {
-    described(sftRun, task.base.config);
+    described(sftRun, task.base);
     const examples = task.demonstrations, evalExamples = task.demonstrationsEval;
     const step = yield* all(
       sftRun,
@@ -92,19 +94,16 @@ export async function* pipeline(
     await saveModel(gpu, task.base, sftDir, { tokenizerFrom: task.tokenizerFrom });
     sftRun.finish(step);
   }
-  destroyParams(task.base.params);
   const reference = loadModel(gpu, sftDir);
+  destroyModel(gpu, task.base);
 
   // 2. Reward model on comparisons, from the SFT model's body and a fresh head
   const rewardRun = run.stage("reward");
   const rewardDir = join(rewardRun.dir, "model"), scaleFile = join(rewardRun.dir, "score_scale.json");
   if (rewardRun.finished() === undefined) {
-    const pairs = await keep(join(rewardRun.dir, "pairs.json"), () => task.comparisons(reference));
-    const body = await readParams(gpu, reference.params);
-    const score = initialScore(reference.config.hiddenSize, options.seed);
-    const config = { ...reference.config, architecture: "reward" as const };
-    const model = makeModel(gpu, config, (name) => name === "score.weight" ? score : body[name]);
-    described(rewardRun, config);
+    const pairs = await task.comparisons(reference, rewardRun);
+    const model = loadHeaded(gpu, sftDir, options.seed);
+    described(rewardRun, model);
     const step = yield* all(
       rewardRun,
       reward(
@@ -114,11 +113,11 @@ export async function* pipeline(
       ),
     );
     if (rewardRun.interrupted()) return;
-    const scale = await scoreScaleOf(workspace, model, pairs.train.slice(0, SCALE_PAIRS));
+    const scale = await scoreScaleOf(workspace, model, rowsBetween(pairs.train, 0, SCALE_PAIRS));
     writeTextAtomically(scaleFile, JSON.stringify(scale));
     await saveModel(gpu, model, rewardDir, { tokenizerFrom: task.tokenizerFrom });
     rewardRun.finish(step);
-    destroyParams(model.params);
+    destroyModel(gpu, model);
   }
   const rewardModel = loadModel(gpu, rewardDir);
   const scoreScale: Standardisation = JSON.parse(readFileSync(scaleFile, "utf8"));
@@ -128,7 +127,7 @@ export async function* pipeline(
   if (ppoRun.finished() === undefined) {
     const policy = loadModel(gpu, sftDir);
     const evaluate = await task.judge?.({ sft: reference, reward: rewardModel, scoreScale }, ppoRun);
-    described(ppoRun, policy.config);
+    described(ppoRun, policy);
     const step = yield* all(
       ppoRun,
       ppo(ppoRun, {
@@ -159,14 +158,6 @@ async function* all(run: StageRun, events: AsyncGenerator<StepEvent>): AsyncGene
     yield event;
   }
   return step;
-}
-
-/** The content of `file`, made and written where it does not exist. */
-async function keep<T>(file: string, make: () => Promise<T>): Promise<T> {
-  if (existsSync(file)) return JSON.parse(readFileSync(file, "utf8"));
-  const made = await make();
-  writeTextAtomically(file, JSON.stringify(made));
-  return made;
 }
 
 /** Mean and standard deviation of a reward model's scores over both sides of the pairs. */

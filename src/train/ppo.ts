@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { type DataCursor, FIRST_ROW, takeBatch } from "../data/batches.ts";
+import { type DataCursor, FIRST_ROW, type Rows, takeBatch } from "../data/batches.ts";
 import { randomStream } from "../random/stream.ts";
 import type { PromptExample } from "../data/tokenize.ts";
 import type { Model } from "../model/decoder.ts";
@@ -42,7 +42,7 @@ export interface PpoInputs {
   /** The same for the critic's output: that of the reward model where the critic is its copy. */
   valueScale: Standardisation;
   /** What completions are sampled for. */
-  prompts: PromptExample[];
+  prompts: Rows<PromptExample>;
   /** Tokens that end a completion. */
   stopIds: number[];
   /** Text of token ids, for the samples that are kept. */
@@ -149,7 +149,7 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
         batchSize: Math.min(batchSize - batch.length, prompts.length),
         shuffle: options.shuffleDataset,
       });
-      batch.push(...Array.from(rows, (row) => prompts[row]));
+      batch.push(...Array.from(rows, (row) => prompts.at(row)!));
       state.cursor = next;
     }
     const completions = await generator.generate(

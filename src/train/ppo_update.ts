@@ -4,8 +4,8 @@
  * @module
  */
 import { packBatch } from "../data/batches.ts";
-import { batchInputs, decoder, headTensor } from "../model/decoder.ts";
-import { slotTensor } from "../model/params.ts";
+import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
+import { weightOf } from "../model/block.ts";
 import { policyLoss, valueLoss, weightedSum } from "../rl/losses.ts";
 import { moments } from "../rl/whiten.ts";
 import { add, multiply, subtract } from "../tape/ops/elementwise.ts";
@@ -13,6 +13,7 @@ import { scalarHead } from "../tape/ops/linear.ts";
 import { logProb } from "../tape/ops/log_prob.ts";
 import { planCache } from "../tape/plans.ts";
 import type { Inputs, Outputs, Workspace } from "../tape/plan.ts";
+import type { Tape } from "../tape/tape.ts";
 import type { Pass } from "./guard.ts";
 import type { Learner } from "./learner.ts";
 import type { Advantages, Rollout, Standardisation } from "./rollout.ts";
@@ -59,6 +60,64 @@ export type PpoUpdate = (
   examine?: (passes: Pass[]) => Promise<void>,
 ) => Promise<UpdateResult>;
 
+/** Records the losses of policy and critic on `tokens` tokens of rollouts, and their gradients. */
+export function recordUpdate(
+  tape: Tape,
+  policy: Model,
+  value: Model,
+  { tokens, temperature, bonus, checkpointing }: {
+    tokens: number;
+    temperature: number;
+    /** Whether there is an entropy bonus. */
+    bonus: boolean;
+    checkpointing: boolean;
+  },
+): void {
+  const batch = batchInputs(tape, tokens);
+  const vector = (name: string) => tape.input(name, [tokens]);
+  const scalar = (name: string) => tape.input(name, [1]);
+  const targets = tape.input("targets", [tokens], "u32");
+  const hidden = decoder(tape, policy, batch, { checkpointing });
+  const { logprob, entropy } = logProb(
+    tape,
+    hidden,
+    headOf(tape, policy),
+    targets,
+    temperature,
+  );
+  const pg = policyLoss(tape, {
+    logprob,
+    oldLogprob: vector("oldLogprob"),
+    advantages: vector("advantages"),
+    weights: vector("policyWeights"),
+    low: scalar("ratioLow"),
+    high: scalar("ratioHigh"),
+  });
+  const critic = decoder(tape, value, batch, { checkpointing });
+  const raw = scalarHead(tape, critic, weightOf(tape, value, "score"));
+  const values = multiply(tape, subtract(tape, raw, scalar("valueMean")), scalar("valueInverseStd"));
+  const vf = valueLoss(tape, {
+    values,
+    oldValues: vector("oldValues"),
+    returns: vector("returns"),
+    weights: vector("valueWeights"),
+    low: scalar("valueLow"),
+    high: scalar("valueHigh"),
+  });
+  let loss = add(tape, pg.loss, vf);
+  if (bonus) {
+    loss = subtract(
+      tape,
+      loss,
+      weightedSum(tape, entropy, vector("entropyWeights")),
+    );
+  }
+  for (const [name, t] of Object.entries({ pg: pg.loss, vf, logprob, entropy, values })) {
+    tape.output(name, t);
+  }
+  tape.backward(loss, scalar("one"));
+}
+
 /** The update of a policy and a critic. `microBatch`: rollouts in one pass; gradients of a mini-batch accumulate. */
 export function ppoUpdater(
   workspace: Workspace,
@@ -75,51 +134,13 @@ export function ppoUpdater(
 ): PpoUpdate {
   const trainPlan = planCache(
     workspace,
-    (tape, tokens: number, temperature: number, bonus: "bonus" | "plain") => {
-      const batch = batchInputs(tape, tokens);
-      const vector = (name: string) => tape.input(name, [tokens]);
-      const scalar = (name: string) => tape.input(name, [1]);
-      const targets = tape.input("targets", [tokens], "u32");
-      const hidden = decoder(tape, policy.model, batch, { checkpointing });
-      const { logprob, entropy } = logProb(
-        tape,
-        hidden,
-        headTensor(tape, policy.model),
-        targets,
+    (tape, tokens: number, temperature: number, bonus: "bonus" | "plain") =>
+      recordUpdate(tape, policy.model, value.model, {
+        tokens,
         temperature,
-      );
-      const pg = policyLoss(tape, {
-        logprob,
-        oldLogprob: vector("oldLogprob"),
-        advantages: vector("advantages"),
-        weights: vector("policyWeights"),
-        low: scalar("ratioLow"),
-        high: scalar("ratioHigh"),
-      });
-      const critic = decoder(tape, value.model, batch, { checkpointing });
-      const raw = scalarHead(tape, critic, slotTensor(tape, value.model.params, "score"));
-      const values = multiply(tape, subtract(tape, raw, scalar("valueMean")), scalar("valueInverseStd"));
-      const vf = valueLoss(tape, {
-        values,
-        oldValues: vector("oldValues"),
-        returns: vector("returns"),
-        weights: vector("valueWeights"),
-        low: scalar("valueLow"),
-        high: scalar("valueHigh"),
-      });
-      let loss = add(tape, pg.loss, vf);
-      if (bonus === "bonus") {
-        loss = subtract(
-          tape,
-          loss,
-          weightedSum(tape, entropy, vector("entropyWeights")),
-        );
-      }
-      for (const [name, t] of Object.entries({ pg: pg.loss, vf, logprob, entropy, values })) {
-        tape.output(name, t);
-      }
-      tape.backward(loss, scalar("one"));
-    },
+        bonus: bonus === "bonus",
+        checkpointing,
+      }),
   );
 
   return async (rollouts, given, epochs, settings, examine) => {

@@ -3,10 +3,10 @@
  *
  * @module
  */
-import { type DataCursor, FIRST_ROW, packBatch, takeBatch } from "../data/batches.ts";
+import { type DataCursor, FIRST_ROW, packBatch, type Rows, rowsBetween, takeBatch } from "../data/batches.ts";
 import type { PairExample } from "../data/tokenize.ts";
 import { batchInputs, decoder, type Model } from "../model/decoder.ts";
-import { slotTensor } from "../model/params.ts";
+import { weightOf } from "../model/block.ts";
 import { bradleyTerryLoss } from "../rl/losses.ts";
 import type { SavedCheckpoint } from "../run/checkpoint.ts";
 import type { StageRun } from "../run/run.ts";
@@ -14,6 +14,7 @@ import { scalarHead } from "../tape/ops/linear.ts";
 import { gather } from "../tape/ops/reduce.ts";
 import { planCache } from "../tape/plans.ts";
 import type { Inputs, Workspace } from "../tape/plan.ts";
+import type { Tape } from "../tape/tape.ts";
 import { breathe, type StepEvent } from "./events.ts";
 import { openGuard, type Pass } from "./guard.ts";
 import { openLearner } from "./learner.ts";
@@ -28,9 +29,9 @@ export interface RewardInputs {
   /** Trained in place; its head has one output. */
   model: Model;
   /** Pairs. */
-  examples: PairExample[];
+  examples: Rows<PairExample>;
   /** Held-out pairs. */
-  evalExamples?: PairExample[];
+  evalExamples?: Rows<PairExample>;
 }
 
 /**
@@ -51,21 +52,11 @@ export async function* reward(
   // 1. Plans
   const learner = openLearner(gpu, data.model);
   const build = (frozen: boolean) =>
-    planCache(workspace, (tape, tokens: number, pairs: number) => {
-      const batch = batchInputs(tape, tokens);
-      const hidden = decoder(tape, learner.model, batch, {
-        frozen,
-        checkpointing: options.gradientCheckpointing && !frozen,
-      });
-      const scores = scalarHead(tape, hidden, slotTensor(tape, learner.model.params, "score", frozen)); // [tokens]
-      const chosen = gather(tape, scores, tape.input("chosen", [pairs], "u32")); // [pairs]
-      const rejected = gather(tape, scores, tape.input("rejected", [pairs], "u32"));
-      const margin = tape.input("margin", [pairs]), weights = tape.input("pairWeights", [pairs]);
-      const center = options.centerRewardsCoefficient ? tape.input("center", [1]) : undefined;
-      const loss = bradleyTerryLoss(tape, { chosen, rejected, margin, weights }, center);
-      for (const [name, tensor] of Object.entries({ loss, chosen, rejected })) tape.output(name, tensor);
-      if (!frozen) tape.backward(loss, tape.input("one", [1]));
-    });
+    planCache(
+      workspace,
+      (tape, tokens: number, pairs: number) =>
+        recordReward(tape, learner.model, tokens, pairs, options, frozen),
+    );
   const trainPlan = build(false), evalPlan = build(true);
   const center = new Float32Array([options.centerRewardsCoefficient ?? 0]);
 
@@ -107,7 +98,7 @@ export async function* reward(
         batchSize: options.perDeviceTrainBatchSize,
         shuffle: options.shuffleDataset,
       });
-      microBatches.push(Array.from(rows, (row) => examples[row]));
+      microBatches.push(Array.from(rows, (row) => examples.at(row)!));
       const newEpoch = next.epoch !== state.cursor.epoch;
       state.cursor = next;
       if (newEpoch) break;
@@ -144,7 +135,7 @@ export async function* reward(
     if (data.evalExamples?.length && isDue(state.step, settings.evalSteps, total)) {
       const parts: Record<string, number>[] = [], sizes: number[] = [];
       for (let at = 0; at < data.evalExamples.length; at += options.perDeviceEvalBatchSize) {
-        const part = data.evalExamples.slice(at, at + options.perDeviceEvalBatchSize);
+        const part = rowsBetween(data.evalExamples, at, at + options.perDeviceEvalBatchSize);
         const { tokens, inputs } = pairInputs(part, 1 / part.length);
         const out = await evalPlan(tokens, part.length).run({ ...inputs, center });
         parts.push({ loss: out.loss[0], ...pairMetrics(part, out.chosen, out.rejected) });
@@ -164,6 +155,30 @@ export async function* reward(
 
 const ONE = new Float32Array([1]);
 
+/** Records the loss of `pairs` pairs of `tokens` tokens in all and, where it is not `frozen`, its gradient. */
+export function recordReward(
+  tape: Tape,
+  model: Model,
+  tokens: number,
+  pairs: number,
+  { gradientCheckpointing, centerRewardsCoefficient }: Pick<
+    RewardOptions,
+    "gradientCheckpointing" | "centerRewardsCoefficient"
+  >,
+  frozen = false,
+): void {
+  const checkpointing = gradientCheckpointing && !frozen;
+  const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen, checkpointing });
+  const scores = scalarHead(tape, hidden, weightOf(tape, model, "score", frozen)); // [tokens]
+  const chosen = gather(tape, scores, tape.input("chosen", [pairs], "u32")); // [pairs]
+  const rejected = gather(tape, scores, tape.input("rejected", [pairs], "u32"));
+  const margin = tape.input("margin", [pairs]), weights = tape.input("pairWeights", [pairs]);
+  const center = centerRewardsCoefficient ? tape.input("center", [1]) : undefined;
+  const loss = bradleyTerryLoss(tape, { chosen, rejected, margin, weights }, center);
+  for (const [name, tensor] of Object.entries({ loss, chosen, rejected })) tape.output(name, tensor);
+  if (!frozen) tape.backward(loss, tape.input("one", [1]));
+}
+
 /** Both sides of all pairs as one packed batch, chosen first. */
 function pairInputs(pairs: PairExample[], weight: number): { tokens: number; inputs: Inputs } {
   const packed = packBatch([...pairs.map((pair) => pair.chosen), ...pairs.map((pair) => pair.rejected)]);
@@ -172,7 +187,7 @@ function pairInputs(pairs: PairExample[], weight: number): { tokens: number; inp
       const document = side * pairs.length + i;
       return packed.first[document] + packed.lengths[document] - 1;
     });
-  const { ids, positions, starts, ends, order } = packed;
+  const { ids, positions, starts, ends, order, positionOrder } = packed;
   return {
     tokens: packed.tokens,
     inputs: {
@@ -181,6 +196,7 @@ function pairInputs(pairs: PairExample[], weight: number): { tokens: number; inp
       starts,
       ends,
       order,
+      positionOrder,
       chosen: lastToken(0),
       rejected: lastToken(1),
       margin: Float32Array.from(pairs, (pair) => pair.margin ?? 0),

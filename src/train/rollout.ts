@@ -4,8 +4,8 @@
  * @module
  */
 import { packBatch, type PackedBatch } from "../data/batches.ts";
-import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
-import { slotTensor } from "../model/params.ts";
+import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
+import { weightOf } from "../model/block.ts";
 import { gae } from "../rl/gae.ts";
 import { klEstimate, type KlEstimator } from "../rl/kl.ts";
 import { moments, whiten } from "../rl/whiten.ts";
@@ -70,7 +70,7 @@ export function rolloutScorer(
     const targets = tape.input("targets", [tokens], "u32");
     const side = (model: Model) => {
       const hidden = decoder(tape, model, batch, { frozen: true });
-      const head = headTensor(tape, model, true);
+      const head = headOf(tape, model, true);
       return { hidden, head, ...logProb(tape, hidden, head, targets, temperature) };
     };
     const policy = side(models.policy), reference = side(models.reference);
@@ -80,7 +80,7 @@ export function rolloutScorer(
     tape.output("kl", exactKl(tape, policy, reference, temperature));
     const headed = (model: Model) => {
       const hidden = decoder(tape, model, batch, { frozen: true });
-      return scalarHead(tape, hidden, slotTensor(tape, model.params, "score", true));
+      return scalarHead(tape, hidden, weightOf(tape, model, "score", true));
     };
     if (models.value) tape.output("values", headed(models.value));
     tape.output("scores", gather(tape, headed(models.reward), tape.input("last", [rows], "u32")));
@@ -121,13 +121,13 @@ export function rolloutScorer(
 
 /** The arrays of a packed batch that a plan reads, with each token's target. */
 export function packedInputs(packed: PackedBatch): Record<string, Uint32Array> {
-  const { ids, positions, starts, ends, order } = packed;
+  const { ids, positions, starts, ends, order, positionOrder } = packed;
   const targets = new Uint32Array(packed.tokens);
   packed.first.forEach((first, i) => {
     const length = packed.lengths[i];
     targets.set(ids.subarray(first + 1, first + length), first);
   });
-  return { ids, positions, starts, ends, order, targets };
+  return { ids, positions, starts, ends, order, positionOrder, targets };
 }
 
 /** Choices of {@linkcode advantagesOf}; the names are PPO's options. */

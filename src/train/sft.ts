@@ -9,16 +9,18 @@ import {
   packBatch,
   type PackedBatch,
   type Rows,
+  rowsBetween,
   takeBatch,
 } from "../data/batches.ts";
 import type { SftExample } from "../data/tokenize.ts";
-import { batchInputs, decoder, headTensor, type Model } from "../model/decoder.ts";
+import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
 import { dftLoss, nllLoss } from "../rl/losses.ts";
 import type { SavedCheckpoint } from "../run/checkpoint.ts";
 import type { StageRun } from "../run/run.ts";
 import { logProb } from "../tape/ops/log_prob.ts";
 import { planCache } from "../tape/plans.ts";
 import type { Plan, Workspace } from "../tape/plan.ts";
+import type { Tape } from "../tape/tape.ts";
 import { breathe, type StepEvent } from "./events.ts";
 import { openGuard, type Pass } from "./guard.ts";
 import { openLearner } from "./learner.ts";
@@ -34,8 +36,8 @@ export interface SftInputs {
   model: Model;
   /** A row is one document, or several that were packed together. */
   examples: Rows<SftExample | SftExample[]>;
-  /** Held-out documents. */
-  evalExamples?: SftExample[];
+  /** Held-out documents, likewise. */
+  evalExamples?: Rows<SftExample | SftExample[]>;
 }
 
 /**
@@ -50,27 +52,17 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
 
   // 1. Plans
   const learner = openLearner(gpu, data.model);
-  const trainPlan = planCache(workspace, (tape, tokens: number) => {
-    const batch = batchInputs(tape, tokens);
-    const hidden = decoder(tape, learner.model, batch, { checkpointing: options.gradientCheckpointing });
-    const head = headTensor(tape, learner.model);
-    const { logprob, entropy, correct } = logProb(tape, hidden, head, tape.input("targets", [tokens], "u32"));
-    const weights = tape.input("weights", [tokens]);
-    const loss = options.lossType === "dft"
-      ? dftLoss(tape, logprob, weights)
-      : nllLoss(tape, logprob, weights);
-    tape.output("loss", loss);
-    tape.output("entropy", entropy);
-    tape.output("correct", correct);
-    tape.backward(loss, tape.input("one", [1]));
-  });
+  const trainPlan = planCache(
+    workspace,
+    (tape, tokens: number) => recordSft(tape, learner.model, tokens, options),
+  );
   const evalPlan = planCache(workspace, (tape, tokens: number) => {
     const batch = batchInputs(tape, tokens);
     const hidden = decoder(tape, learner.model, batch, { frozen: true });
     const { logprob, entropy, correct } = logProb(
       tape,
       hidden,
-      headTensor(tape, learner.model, true),
+      headOf(tape, learner.model, true),
       tape.input("targets", [tokens], "u32"),
     );
     for (const [name, tensor] of Object.entries({ logprob, entropy, correct })) tape.output(name, tensor);
@@ -119,13 +111,16 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
       state.cursor = next;
       if (newEpoch) break;
     }
-    const scoredTokens = countScored(microBatches.flat());
+    const scoredTokens = Math.max(1, countScored(microBatches.flat()));
     let loss = 0;
     const entropies: number[] = [], accuracies: number[] = [];
     const passes: Pass[] = [];
     for (const micro of microBatches) {
       const packed = packBatch(micro.map((example) => example.ids));
-      const inputs = { ...supervised(packed, micro, scoredTokens), one: ONE };
+      // Every pass of the run has a key of its own.
+      const pass = state.step * options.gradientAccumulationSteps + passes.length;
+      const dropoutKey = Uint32Array.of(options.seed, pass);
+      const inputs = { ...supervised(packed, micro, scoredTokens), one: ONE, dropoutKey };
       const plan = trainPlan(packed.tokens);
       const out = await plan.run(inputs);
       passes.push({ plan, inputs });
@@ -163,6 +158,25 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
   learner.close();
 }
 
+/** Records the loss of a batch of `tokens` tokens and its gradient. */
+export function recordSft(
+  tape: Tape,
+  model: Model,
+  tokens: number,
+  { gradientCheckpointing, lossType }: Pick<SftOptions, "gradientCheckpointing" | "lossType">,
+): void {
+  const hidden = decoder(tape, model, batchInputs(tape, tokens), {
+    checkpointing: gradientCheckpointing,
+    dropoutKey: tape.input("dropoutKey", [2], "u32"),
+  });
+  const targets = tape.input("targets", [tokens], "u32");
+  const { logprob, entropy, correct } = logProb(tape, hidden, headOf(tape, model), targets);
+  const weights = tape.input("weights", [tokens]);
+  const loss = lossType === "dft" ? dftLoss(tape, logprob, weights) : nllLoss(tape, logprob, weights);
+  for (const [name, tensor] of Object.entries({ loss, entropy, correct })) tape.output(name, tensor);
+  tape.backward(loss, tape.input("one", [1]));
+}
+
 const ONE = new Float32Array([1]);
 
 const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / values.length;
@@ -173,7 +187,7 @@ function meanWhere(weights: Float32Array, values: Float32Array): number {
 }
 
 function countScored(examples: SftExample[]): number {
-  return Math.max(1, examples.reduce((n, { scored }) => n + scored.filter(Boolean).length, 0));
+  return examples.reduce((n, { scored }) => n + scored.filter(Boolean).length, 0);
 }
 
 /** Inputs of a packed batch with each token's target and weight. */
@@ -181,7 +195,7 @@ export function supervised(
   packed: PackedBatch,
   examples: SftExample[],
   scoredTokens: number,
-): Record<"ids" | "positions" | "starts" | "ends" | "order" | "targets", Uint32Array> & {
+): Record<"ids" | "positions" | "starts" | "ends" | "order" | "positionOrder" | "targets", Uint32Array> & {
   weights: Float32Array;
 } {
   const targets = new Uint32Array(packed.tokens), weights = new Float32Array(packed.tokens);
@@ -192,20 +206,23 @@ export function supervised(
       weights[at] = scored[t] ? 1 / scoredTokens : 0;
     }
   });
-  const { ids, positions, starts, ends, order } = packed;
-  return { ids, positions, starts, ends, order, targets, weights };
+  const { ids, positions, starts, ends, order, positionOrder } = packed;
+  return { ids, positions, starts, ends, order, positionOrder, targets, weights };
 }
 
 /** Mean loss, entropy and accuracy per scored token of `examples`, as eval_… metrics. */
 async function evaluateSft(
   planFor: (tokens: number) => Plan,
-  examples: SftExample[],
+  examples: Rows<SftExample | SftExample[]>,
   { perDeviceEvalBatchSize: batchSize, lossType }: SftOptions,
 ): Promise<Record<string, number>> {
   const sums = { loss: 0, entropy: 0, correct: 0 };
-  const scored = countScored(examples);
+  const batch = (from: number) => rowsBetween(examples, from, from + batchSize).flat();
+  let scored = 0;
+  for (let at = 0; at < examples.length; at += batchSize) scored += countScored(batch(at));
+  scored = Math.max(1, scored);
   for (let at = 0; at < examples.length; at += batchSize) {
-    const part = examples.slice(at, at + batchSize);
+    const part = batch(at);
     const packed = packBatch(part.map((example) => example.ids));
     const { weights, order: _, ...inputs } = supervised(packed, part, scored);
     const out = await planFor(packed.tokens).run(inputs);

@@ -226,8 +226,8 @@ Deno.test("datasets that are missing, empty, of another kind or of which no row 
       /\/no\/rows\.jsonl: the file does not exist/,
     );
     fails(
-      await keel(...train("sft", BASE, "rows.parquet", join(directory, "b"))),
-      /rows\.parquet: expected a file that ends in/,
+      await keel(...train("sft", BASE, "rows.tsv", join(directory, "b"))),
+      /rows\.tsv: expected a file that ends in/,
     );
     const unknown = writeLines(directory, "zebra.jsonl", [ROWS.sft, {
       prompt: "<user> zebra",

@@ -31,6 +31,7 @@ export async function keel(...argv: unknown[]): Promise<Outcome> {
   const seen = { out: "", err: "" };
   const openIo = (json: boolean) => ({
     print: (text: string) => void (seen.out += text + "\n"),
+    write: (text: string) => void (seen.out += text),
     note: (text: string) => void (seen.err += text + "\n"),
     draw: (text: string) => void (seen.err += text),
     json,

@@ -152,7 +152,7 @@ Deno.test("fields of TRL that would change the numbers are refused, unless they 
     () => sftConfig(MINIMAL + "optim: adafactor\n"),
     /"adafactor" is not supported; the optimiser is AdamW/,
   );
-  assert.equal(sftConfig(MINIMAL + "optim: adamw_torch\nassistant_only_loss: false\n").warnings.length, 2);
+  assert.equal(sftConfig(MINIMAL + "optim: adamw_torch\nlabel_smoothing_factor: 0\n").warnings.length, 2);
   assert.throws(() => sft({ use_peft: "true" }), /true is not supported; all weights are trained/);
 });
 

@@ -8,6 +8,7 @@ async function run(line: string[], body: CommandBody = () => Promise.resolve()) 
   const seen = { out: "", err: "", options: undefined as Record<string, unknown> | undefined, json: false };
   const openIo = (json: boolean): Io => ({
     print: (text) => void (seen.out += text + "\n"),
+    write: (text) => void (seen.out += text),
     note: (text) => void (seen.err += text + "\n"),
     draw: (text) => void (seen.err += text),
     json,

@@ -6,6 +6,7 @@ function fakeIo(terminal: boolean, columns = 100): Io & { text: string } {
   return {
     text: "",
     print: () => {},
+    write: () => {},
     note(text) {
       this.text += text + "\n";
     },

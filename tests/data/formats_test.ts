@@ -32,7 +32,7 @@ Deno.test("types are told apart by their columns, text or conversation", () => {
   );
   assert.throws(
     () => typeOf({ question: "a", answer: "b" }),
-    /Cannot use x\.jsonl line 1: its columns are question, answer\. Expected one of: text or messages; prompt; prompt, completion; prompt, chosen, rejected or chosen, rejected; prompt, completion, label/,
+    /Cannot use x\.jsonl line 1: its columns are question, answer\. Expected one of: text, messages or conversations; prompt; prompt, completion; prompt, chosen, rejected or chosen, rejected; prompt, completion, label/,
   );
 });
 
@@ -71,8 +71,8 @@ Deno.test("a row that lacks a column or has a wrong value is refused with its pl
     /some columns are text and some are conversations/,
   );
   assert.throws(
-    () => parse({ prompt: "a", completion: "b", label: 1 }),
-    /"label" is 1\. Expected true or false/,
+    () => parse({ prompt: "a", completion: "b", label: 2 }),
+    /"label" is 2\. Expected true or false/,
   );
   assert.throws(() => parse(), /The dataset has no rows/);
 });

@@ -63,7 +63,11 @@ Deno.test("what cannot be read is refused with file and line", () =>
     await refuse("pairs.json", "[{]", /Cannot read pairs\.json: it is not valid JSON/);
     await refuse("empty.jsonl", "\n \n", /empty\.jsonl: it has no rows/);
     await refuse("empty.json", "[]", /empty\.json: it has no rows/);
-    await refuse("rows.csv", "a,b", /rows\.csv: expected a file that ends in \.jsonl, \.json/);
+    await refuse(
+      "rows.tsv",
+      "a,b",
+      /rows\.tsv: expected a file that ends in \.jsonl, \.json, \.csv, \.parquet/,
+    );
     await refuse(
       "bytes.jsonl",
       Uint8Array.of(0x22, 0xff, 0x22),

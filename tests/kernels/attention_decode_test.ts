@@ -64,7 +64,7 @@ async function decode(
   const { qkv, lengths: positions, keys, values, out, cos, sin } = buffers;
   const size = { rows, capacity, ...shape };
   const maxLength = Math.max(...lengths);
-  const turn = { tokens: rows, ld, heads: heads + kvHeads, headDim, headStride: ds };
+  const turn = { tokens: rows, ld, heads: heads + kvHeads, rotaryDims: headDim, headStride: ds };
   runOnce(gpu, [
     cacheFill(gpu.profile, { ...buffers, qkv: buffers.prefill }, { ...size, maxLength }),
     attentionDecode(

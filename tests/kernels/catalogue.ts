@@ -13,6 +13,7 @@ import { columnSums } from "../../kernels/column_sums.ts";
 import { decodeLayer } from "../../kernels/decode_layer.ts";
 import { elementwise, fill } from "../../kernels/elementwise.ts";
 import { embedding, embeddingBackward } from "../../kernels/embedding.ts";
+import { headNorm, headNormBackward, headNormGains } from "../../kernels/head_norm.ts";
 import type { Launch, Profile } from "../../kernels/kernel.ts";
 import {
   argmaxRows,
@@ -27,6 +28,8 @@ import { gather, scatterAdd, sum } from "../../kernels/reduce.ts";
 import { rope } from "../../kernels/rope.ts";
 import { rowDot, rowDotBackward } from "../../kernels/row_dot.ts";
 import { sampleTokens } from "../../kernels/sample.ts";
+import { softCap, softCapBackward } from "../../kernels/soft_cap.ts";
+import { narrow } from "../../kernels/window.ts";
 
 /** Stands for any set of buffers. */
 // deno-lint-ignore no-explicit-any
@@ -47,18 +50,25 @@ const VOCABULARIES = [331, 5000];
 /** The launches of each kernel file for shapes that reach all of its variants. */
 export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> = {
   "activation.ts": (profile) =>
-    (["swiglu", "gelu"] as const).flatMap((kind) => [
+    (["swiglu", "geglu", "gelu", "gelu_erf"] as const).flatMap((kind) => [
       activation(profile, kind, any, { rows: 3, cols: 8 }),
       activationBackward(profile, kind, any, { rows: 3, cols: 8 }),
     ]),
   "adamw.ts": (profile) => [adamw(profile, any, { count: 8, decayEnd: 4 })],
-  "attention.ts": (profile) => HEAD_DIMS.map((headDim) => attention(profile, any, { ...HEADS, headDim })),
+  "attention.ts": (profile) =>
+    CAPS.flatMap((softCap) =>
+      HEAD_DIMS.map((headDim) => attention(profile, any, { ...HEADS, headDim, softCap }))
+    ),
   "attention_backward.ts": (profile) =>
-    HEAD_DIMS.flatMap((headDim) => attentionBackward(profile, any, { ...HEADS, headDim })),
+    CAPS.flatMap((softCap) =>
+      HEAD_DIMS.flatMap((headDim) => attentionBackward(profile, any, { ...HEADS, headDim, softCap }))
+    ),
   "attention_decode.ts": (profile) =>
     HEAD_DIMS.flatMap((headDim) =>
       [1, 2, 4].flatMap((kvHeads) =>
-        [any, DECODED].map((buffers) => attentionDecode(profile, buffers, { ...CACHE, kvHeads, headDim }))
+        [any, DECODED].flatMap((buffers) =>
+          ATTENDING.map((how) => attentionDecode(profile, buffers, { ...CACHE, ...how, kvHeads, headDim }))
+        )
       )
     ),
   "cache_fill.ts": (profile) => [cacheFill(profile, any, { ...CACHE, headDim: 8, maxLength: 5 })],
@@ -87,6 +97,11 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
     ...[false, true].map((add) => embedding(profile, any, { tokens: 3, vocab: 5, cols: 8 }, add)),
     embeddingBackward(profile, any, { tokens: 3, vocab: 5, cols: 8 }),
   ],
+  "head_norm.ts": (profile) => [
+    headNorm(profile, any, { ...HEADS, headDim: 8, eps: 1e-6 }),
+    headNormBackward(profile, any, { ...HEADS, headDim: 8, eps: 1e-6 }),
+    headNormGains(profile, any, { ...HEADS, headDim: 8, eps: 1e-6 }, "keys"),
+  ],
   "log_prob.ts": (profile) =>
     VOCABULARIES.flatMap((vocab) =>
       [logProbForward, logProbBackward, klForward, klBackward, argmaxRows]
@@ -103,10 +118,13 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
       accumulate: [false, true],
     }).map(({ bias, residual, ...shape }) => matmul(profile, { a: 0, b: 0, c: 0, bias, residual }, shape)),
   "norm.ts": (profile) =>
-    (["rms", "layer"] as const).flatMap((kind) => [
-      norm(profile, any, { kind, rows: 3, cols: 8, eps: 1e-5 }),
-      ...[false, true].map((add) => normBackward(profile, any, { kind, rows: 3, cols: 8, eps: 1e-5 }, add)),
-    ]),
+    ([["rms", false], ["rms", true], ["layer", false]] as const).flatMap(([kind, plusOne]) => {
+      const shape = { kind, plusOne, rows: 3, cols: 8, eps: 1e-5 };
+      return [
+        norm(profile, any, shape),
+        ...[false, true].map((add) => normBackward(profile, any, shape, add)),
+      ];
+    }),
   "reduce.ts": (profile) => [
     ...[false, true].flatMap((squares) => sum(profile, any, 8, squares)),
     ...[1, 4].flatMap((
@@ -115,7 +133,12 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
   ],
   "rope.ts": (profile) =>
     [8, 10].map((headDim) =>
-      rope(profile, any, { tokens: 3, ld: 64, heads: 2, headDim, headStride: headDim + headDim % 4 }, false)
+      rope(
+        profile,
+        any,
+        { tokens: 3, ld: 64, heads: 2, rotaryDims: headDim, headStride: headDim + headDim % 4 },
+        false,
+      )
     ),
   "row_dot.ts": (profile) => [
     rowDot(profile, any, { rows: 3, cols: 8 }),
@@ -128,7 +151,16 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
       topP: 0.9,
     }]
       .map((how) => sampleTokens(profile, any, { rows: 3, vocab: 8, most: 4 }, { ...how, stopIds: [1] })),
+  "soft_cap.ts": (profile) => [
+    softCap(profile, any, { count: 8, cap: 30 }),
+    softCapBackward(profile, any, { count: 8, cap: 30 }),
+  ],
+  "window.ts": (profile) => [narrow(profile, any, { tokens: 3, window: 2 })],
 };
+
+const CAPS = [undefined, 50];
+/** Forms of decoding attention; the rotated columns are fewer than any head has. */
+const ATTENDING = [{}, { window: 5 }, { softCap: 50, rotaryDims: 4 }, { window: 5, softCap: 50, rotaryDims: 8 }];
 
 const HEADS = { tokens: 70, heads: 4, kvHeads: 2, scale: 0.3 };
 /** The buffers of a decoding step without rotation. */

@@ -1,6 +1,6 @@
 /** A layer in one launch against the launches it stands for, to the bit; those have tests against float64. */
 import assert from "node:assert/strict";
-import { type Activation, activation } from "../../kernels/activation.ts";
+import { activation } from "../../kernels/activation.ts";
 import { attentionDecode } from "../../kernels/attention_decode.ts";
 import { decodeLayer, LAYER_WEIGHTS, layerWork } from "../../kernels/decode_layer.ts";
 import { embedding } from "../../kernels/embedding.ts";
@@ -20,7 +20,7 @@ interface Case {
   kvHeads: number;
   headDim: number;
   norm: NormKind;
-  activation: Activation;
+  activation: "swiglu" | "gelu";
   rotary: boolean;
   biased: boolean;
   /** First and last layer at once; otherwise one between them. */

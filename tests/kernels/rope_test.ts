@@ -23,7 +23,7 @@ testOnProfiles("queries and keys turn by their position's angle, and back", asyn
     for (let t = 0; t < tokens; t++) {
       for (let c = 0; c < ld; c++) x[t * ld + c] = c % stride < headDim ? floats(1)[0] : 0;
     }
-    const shape = { tokens, ld, heads, headDim, headStride: stride };
+    const shape = { tokens, ld, heads, rotaryDims: headDim, headStride: stride };
     const data = {
       x,
       back: x,
@@ -61,6 +61,6 @@ testOnProfiles("queries and keys turn by their position's angle, and back", asyn
 
 Deno.test("a head of odd size is refused", () => {
   const buffers = { x: 0, positions: 0, cos: 0, sin: 0 };
-  const shape = { tokens: 1, ld: 8, heads: 1, headDim: 7, headStride: 8 };
+  const shape = { tokens: 1, ld: 8, heads: 1, rotaryDims: 7, headStride: 8 };
   assert.throws(() => rope({ kind: "cpu", lanes: 8 }, buffers, shape, false), /even size; got 7/);
 });

@@ -5,11 +5,11 @@ import { packBatch } from "../../src/data/batches.ts";
 import { upload } from "../../src/gpu/buffers.ts";
 import { openGpu } from "../../src/gpu/device.ts";
 import { decodeStep } from "../../src/model/decode_step.ts";
-import { batchInputs, decoder, headTensor, type Model } from "../../src/model/decoder.ts";
-import type { ModelConfig } from "../../src/model/config.ts";
+import { batchInputs, decoder, headOf, type Model } from "../../src/model/decoder.ts";
+import { plainLlama } from "../../src/model/config.ts";
 import { initialWeights } from "../../src/model/init.ts";
 import { loadModel, makeModel } from "../../src/model/load.ts";
-import { linear } from "../../src/tape/ops/linear.ts";
+import { logits as logitsOf } from "../../src/tape/ops/head.ts";
 import { compile, type Workspace } from "../../src/tape/plan.ts";
 import { Tape } from "../../src/tape/tape.ts";
 import { golden } from "../assets.ts";
@@ -26,7 +26,7 @@ async function packedLogits(
   const packed = packBatch(documents), { tokens, first, ids, positions, starts, ends } = packed;
   const tape = new Tape(workspace.gpu.profile);
   const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
-  tape.output("logits", linear(tape, hidden, headTensor(tape, model, true)));
+  tape.output("logits", logitsOf(tape, hidden, headOf(tape, model, true)).logits);
   const { logits } = await compile(workspace, tape).run({ ids, positions, starts, ends });
   const ld = rowStride(model.config.vocabSize);
   return documents.map((ids, d) =>
@@ -102,7 +102,7 @@ for (const profile of ["cpu", "gpu"] as const) {
 for (const profile of ["cpu", "gpu"] as const) {
   Deno.test(`a model whose rows lie 1024 columns apart decodes as it is trained (${profile} profile)`, async () => {
     const gpu = await openGpu({ profile });
-    const config: ModelConfig = {
+    const config = plainLlama({
       architecture: "causal",
       vocabSize: 1024,
       hiddenSize: 1024,
@@ -116,7 +116,7 @@ for (const profile of ["cpu", "gpu"] as const) {
       maxPositions: 64,
       tied: true,
       eosIds: [],
-    };
+    });
     const weights = initialWeights(config, 1);
     const model = makeModel(gpu, config, (name) => weights[name]);
     const { below } = random(5);

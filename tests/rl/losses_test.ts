@@ -90,7 +90,7 @@ for (const { id, config, micro_batch_inds: which, loss, metrics } of cases("loss
       target.dtype = "u32";
       const hidden = tensor("logits", logits, { columns: vocab, trained: true });
       const head = tensor("identity", identity, { columns: vocab });
-      const { logprob } = logProb(tape, hidden, head, target, c.temperature + 1e-7);
+      const { logprob } = logProb(tape, hidden, { parts: [head] }, target, c.temperature + 1e-7);
       const { loss: pg } = policyLoss(tape, {
         logprob,
         oldLogprob: tensor("old", rowsOf("in/loss_old_logprobs", which)),

@@ -57,6 +57,13 @@ for (const profile of ["cpu", "gpu"] as const) {
     });
   }
 }
+for (const name of ["gemma", "gemma2", "gpt-neox", "gpt2", "mistral", "phi3", "qwen2", "qwen3"]) {
+  for (const profile of ["cpu", "gpu"] as const) {
+    assetTest(`tiny-${name} continues greedily as PyTorch does on the ${profile} profile`, async () => {
+      await checkGreedy(asset(`goldens/models/tiny-${name}`), profile);
+    });
+  }
+}
 assetTest("stories260K continues greedily as PyTorch does", async () => {
   await checkGreedy(asset("goldens/models/stories260K"), "cpu");
 });

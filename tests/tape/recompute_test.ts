@@ -49,7 +49,7 @@ async function train(gpu: Gpu, layers: number, checkpointed: boolean, trained = 
     };
     const gain = parameter("gain");
     const qkv = linear(tape, norm(tape, x, gain, { eps: 1e-5 }), parameter("qkv"));
-    const attended = attention(tape, qkv, starts, ends, HEADS);
+    const attended = attention(tape, qkv, { starts, ends }, HEADS, { scale: 1 / Math.sqrt(HEADS.headDim) });
     const middle = linear(tape, attended, parameter("o"), { residual: x });
     const inner = activation(
       tape,

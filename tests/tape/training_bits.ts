@@ -6,7 +6,7 @@ import { createHash } from "node:crypto";
 import { packBatch } from "../../src/data/batches.ts";
 import { readFloats } from "../../src/gpu/buffers.ts";
 import { type Gpu, openGpu } from "../../src/gpu/device.ts";
-import { batchInputs, decoder, headTensor } from "../../src/model/decoder.ts";
+import { batchInputs, decoder, headOf } from "../../src/model/decoder.ts";
 import { loadModel } from "../../src/model/load.ts";
 import { makeTrainable } from "../../src/model/params.ts";
 import { nllLoss } from "../../src/rl/losses.ts";
@@ -38,7 +38,7 @@ export function openTraining(gpu: Gpu) {
   const tape = new Tape(gpu.profile);
   const hidden = decoder(tape, model, batchInputs(tape, packed.tokens));
   const targets = tape.input("targets", [packed.tokens], "u32");
-  const { logprob } = logProb(tape, hidden, headTensor(tape, model), targets);
+  const { logprob } = logProb(tape, hidden, headOf(tape, model), targets);
   const loss = nllLoss(tape, logprob, tape.input("weights", [packed.tokens]));
   tape.output("loss", loss);
   tape.backward(loss, tape.input("one", [1]));

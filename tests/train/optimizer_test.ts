@@ -4,7 +4,7 @@ import { readFileSync } from "node:fs";
 import { packBatch } from "../../src/data/batches.ts";
 import { readFloats, upload, write } from "../../src/gpu/buffers.ts";
 import { openGpu } from "../../src/gpu/device.ts";
-import { batchInputs, decoder, headTensor } from "../../src/model/decoder.ts";
+import { batchInputs, decoder, headOf } from "../../src/model/decoder.ts";
 import { loadModel } from "../../src/model/load.ts";
 import type { Layout } from "../../src/model/layout.ts";
 import { makeTrainable, readParams } from "../../src/model/params.ts";
@@ -75,7 +75,7 @@ for (const profile of ["cpu", "gpu"] as const) {
     start.set(file.read("ls.W0"));
     start.set(file.read("ls.b0"), decayEnd);
     const layout: Layout = { slots: new Map(), count, decayEnd, parameters: size + out };
-    const params = makeTrainable(gpu, { layout, values: upload(gpu, start) });
+    const params = makeTrainable(gpu, { layout, values: upload(gpu, start), maxBinding: gpu.maxBinding });
     const optimizer = openOptimizer(gpu, params);
 
     for (let i = 0; i < goldens.steps; i++) {
@@ -129,7 +129,7 @@ for (const profile of ["cpu", "gpu"] as const) {
       const tape = new Tape(gpu.profile);
       const hidden = decoder(tape, model, batchInputs(tape, packed.tokens));
       const targets = tape.input("targets", [packed.tokens], "u32");
-      const { logprob } = logProb(tape, hidden, headTensor(tape, model), targets);
+      const { logprob } = logProb(tape, hidden, headOf(tape, model), targets);
       const loss = nllLoss(tape, logprob, tape.input("weights", [packed.tokens]));
       tape.output("loss", loss);
       tape.backward(loss, tape.input("one", [1]));
@@ -154,7 +154,7 @@ Deno.test("a step with a gradient that is not finite is skipped and counted as n
   const gpu = await openGpu();
   const values = Float32Array.from({ length: 64 }, (_, i) => i);
   const layout: Layout = { slots: new Map(), count: 64, decayEnd: 64, parameters: 64 };
-  const params = makeTrainable(gpu, { layout, values: upload(gpu, values) });
+  const params = makeTrainable(gpu, { layout, values: upload(gpu, values), maxBinding: gpu.maxBinding });
   const optimizer = openOptimizer(gpu, params);
   for (const bad of [NaN, Infinity, 1e30]) {
     write(gpu, params.training.gradients, values.map((x) => x === 40 ? bad : x));
@@ -173,7 +173,7 @@ Deno.test("frozen weights have no optimiser", async () => {
   const gpu = await openGpu();
   const layout: Layout = { slots: new Map(), count: 64, decayEnd: 64, parameters: 64 };
   assert.throws(
-    () => openOptimizer(gpu, { layout, values: upload(gpu, new Float32Array(64)) }),
+    () => openOptimizer(gpu, { layout, values: upload(gpu, new Float32Array(64)), maxBinding: gpu.maxBinding }),
     /weights are frozen/,
   );
   gpu.close();

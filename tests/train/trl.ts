@@ -15,6 +15,7 @@ export async function runKeel(name: "sft" | "reward", flags: Record<string, unkn
   const said: string[] = [];
   const openIo = () => ({
     print() {},
+    write() {},
     note: (text: string) => void said.push(text),
     draw() {},
     json: false,

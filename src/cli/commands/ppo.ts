@@ -6,10 +6,14 @@
 import { join } from "node:path";
 import { checkVocabulary, loadTokenizer } from "../../data/tokenizer.ts";
 import { loadHeaded } from "../../model/headed.ts";
-import { describeModel, loadModel, saveModel } from "../../model/load.ts";
-import { lengthLimit, loadPrompts } from "../../train/load_data.ts";
+import { describeModel, saveModel } from "../../model/load.ts";
+import { configOf, tokenizerSource } from "../../model/peft.ts";
+import { lengthLimit, loadPrompts, longestPrompt } from "../../train/load_data.ts";
+import { checkPpoMemory } from "../../train/needs.ts";
+import { loadReference, loadTrained, loadTrainedHeaded } from "../../train/open_model.ts";
 import type { PpoOptions } from "../../train/options/ppo.ts";
 import { ppo } from "../../train/ppo.ts";
+import { fetchNamed } from "../hub_names.ts";
 import type { CommandBody } from "../program.ts";
 import { trainingSession } from "../session.ts";
 
@@ -17,9 +21,10 @@ import { trainingSession } from "../session.ts";
 const AS_THEY_ARE = { mean: 0, std: 1 };
 
 /** Runs the command. */
-export const run: CommandBody = (given, io) => {
-  const options = given as unknown as PpoOptions;
+export const run: CommandBody = async (given, io) => {
+  const { options, recorded } = await fetchNamed<PpoOptions>(given, io);
   const directory = options.sftModelPath ?? options.modelNameOrPath;
+  const tokenizerFrom = tokenizerSource(directory);
   return trainingSession(
     {
       name: "ppo",
@@ -27,47 +32,50 @@ export const run: CommandBody = (given, io) => {
       async *steps({ workspace, run, say }) {
         const { gpu } = workspace;
         const stage = run.stage("ppo");
-        const policy = loadModel(gpu, directory);
-        const reward = loadHeaded(gpu, options.rewardModelPath, options.seed);
-        stage.accompany((to) => describeModel(policy.config, to, { tokenizerFrom: directory }));
-        const tokenizer = loadTokenizer(directory);
-        for (const [model, name] of [[policy, directory], [reward, options.rewardModelPath]] as const) {
-          checkVocabulary(tokenizer, model.config.vocabSize, name);
+        const { maxPositions, eosIds } = configOf(directory);
+        const tokenizer = loadTokenizer(tokenizerFrom);
+        for (const path of [directory, options.rewardModelPath]) {
+          checkVocabulary(tokenizer, configOf(path).vocabSize, path);
         }
-        const room = policy.config.maxPositions - options.responseLength;
+        const room = maxPositions - options.responseLength;
         if (room < 1) {
           throw new Error(
-            `Completions of ${options.responseLength} tokens leave no room for a prompt in the model's ${policy.config.maxPositions} positions. Use a smaller --response_length.`,
+            `Completions of ${options.responseLength} tokens leave no room for a prompt in the model's ${maxPositions} positions. Use a smaller --response_length.`,
           );
         }
         const limit = lengthLimit(options.maxPromptLength, room);
         const stopIds = options.stopTokenId !== undefined
           ? [options.stopTokenId]
           : options.stopToken === "eos"
-          ? policy.config.eosIds
+          ? eosIds
           : [];
+        const prompts = await loadPrompts(options, tokenizer, limit, { directory: run.dir, say });
+        checkPpoMemory({ gpu, say }, options, directory, longestPrompt(prompts));
+        const policy = loadTrained(gpu, directory, options, say);
+        stage.accompany((to) => describeModel(policy, to, { tokenizerFrom }));
         yield* ppo(stage, {
           workspace,
           policy,
-          reference: loadModel(gpu, directory),
-          reward,
-          value: loadHeaded(
+          reference: loadReference(gpu, directory, policy, options),
+          reward: loadHeaded(gpu, options.rewardModelPath, options.seed, { dtype: options.dtype }),
+          value: loadTrainedHeaded(
             gpu,
             options.criticInit === "reward" ? options.rewardModelPath : directory,
-            options.seed,
+            options,
+            say,
           ),
           scoreScale: AS_THEY_ARE,
           valueScale: AS_THEY_ARE,
-          prompts: await loadPrompts(options.datasetName, tokenizer, limit, say),
+          prompts,
           stopIds,
           decode: (ids) => tokenizer.decode(ids),
         }, options);
         if (stage.interrupted()) return;
-        await saveModel(gpu, policy, join(run.dir, "model"), { tokenizerFrom: directory });
+        await saveModel(gpu, policy, join(run.dir, "model"), { tokenizerFrom });
         stage.finish(stage.newest()!.step);
       },
     },
-    options,
+    recorded,
     io,
   );
 };

@@ -5,22 +5,25 @@
  */
 import { mkdirSync } from "node:fs";
 import { join } from "node:path";
+import type { Rows } from "../../data/batches.ts";
+import type { SftExample } from "../../data/tokenize.ts";
 import { checkVocabulary, loadTokenizer } from "../../data/tokenizer.ts";
 import { readConfig } from "../../model/config.ts";
 import { initialWeights } from "../../model/init.ts";
 import { makeModel, saveModel } from "../../model/load.ts";
 import { PARROT_CONFIG, pretrainingRows } from "../../parrot/datasets.ts";
 import { writeParrotTokenizer } from "../../parrot/tokenizer.ts";
-import { loadSftRows } from "../../train/load_data.ts";
+import { loadSft } from "../../train/load_data.ts";
 import type { PretrainOptions } from "../../train/options/pretrain.ts";
 import { sftSchema } from "../../train/options/sft.ts";
 import { sft } from "../../train/sft.ts";
+import { fetchNamed } from "../hub_names.ts";
 import type { CommandBody } from "../program.ts";
 import { trainingSession } from "../session.ts";
 
 /** Runs the command. */
-export const run: CommandBody = (given, io) => {
-  const options = given as unknown as PretrainOptions;
+export const run: CommandBody = async (given, io) => {
+  const { options, recorded } = await fetchNamed<PretrainOptions>(given, io, { weights: false });
   const { modelNameOrPath: directory, datasetName, seed } = options;
   if ((directory === undefined) !== (datasetName === undefined)) {
     throw new Error(
@@ -43,11 +46,11 @@ export const run: CommandBody = (given, io) => {
           modelNameOrPath: directory ?? "parrot",
           datasetName: datasetName ?? "parrot",
         });
-        let examples;
+        let examples: Rows<SftExample | SftExample[]>;
         if (directory && datasetName) {
           const tokenizer = loadTokenizer(directory);
           checkVocabulary(tokenizer, config.vocabSize, directory);
-          examples = await loadSftRows(datasetName, tokenizer, config.maxPositions, full, say);
+          ({ examples } = await loadSft(full, tokenizer, config.maxPositions, { directory: run.dir, say }));
         } else {
           const documents = options.maxSteps * options.perDeviceTrainBatchSize *
             options.gradientAccumulationSteps;
@@ -72,7 +75,7 @@ export const run: CommandBody = (given, io) => {
         stage.finish(stage.newest()!.step);
       },
     },
-    options,
+    recorded,
     io,
   );
 };

@@ -7,26 +7,30 @@ import { join } from "node:path";
 import { loadTokenizer, type Tokenizer } from "../../data/tokenizer.ts";
 import { openGpu } from "../../gpu/device.ts";
 import { fileExists } from "../../model/json_file.ts";
-import { loadModel } from "../../model/load.ts";
+import { loadFrozen } from "../../model/load.ts";
+import { isGguf } from "../../model/open.ts";
+import { tokenizerSource } from "../../model/peft.ts";
 import { openGenerator } from "../../sample/generate.ts";
 import type { SampleOptions } from "../../train/options/generate.ts";
+import { fetchNamed } from "../hub_names.ts";
 import { checkInputRows, readPromptRows, writeRows } from "../jsonl.ts";
 import type { CommandBody } from "../program.ts";
+import { withRun } from "../run_models.ts";
 
 /** Runs the command. */
 export const run: CommandBody = async (given, io) => {
-  const options = given as unknown as SampleOptions;
-  const directory = options.modelNameOrPath;
+  const { options } = await fetchNamed<SampleOptions>(withRun(given), io);
+  const directory = options.modelNameOrPath, tokenizerFrom = tokenizerSource(directory);
   const gpu = await openGpu();
   try {
-    const model = loadModel(gpu, directory);
+    const model = loadFrozen(gpu, directory, options.dtype);
     if (model.config.architecture === "reward") {
       throw new Error(
         `Cannot sample from ${directory}: it is a reward model. Use a language model; keel score works on this one.`,
       );
     }
     let tokenizer: Tokenizer | undefined;
-    const tokens = () => tokenizer ??= loadTokenizer(directory);
+    const tokens = () => tokenizer ??= loadTokenizer(tokenizerFrom);
     const rows = await readPromptRows(options.input, tokens);
     checkInputRows(rows, model.config, options.maxNewTokens);
     const each = options.numReturnSequences;
@@ -43,7 +47,7 @@ export const run: CommandBody = async (given, io) => {
       },
     );
     // Rows of ids need no tokenizer, so the text is left out where the directory has none.
-    const hasText = fileExists(join(directory, "tokenizer.json"));
+    const hasText = isGguf(tokenizerFrom) || fileExists(join(tokenizerFrom, "tokenizer.json"));
     const out = completions.map((completion, i) => ({
       prompt_ids: rows[Math.floor(i / each)].ids,
       completion_ids: completion.ids,

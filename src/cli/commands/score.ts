@@ -5,22 +5,25 @@
  */
 import { loadTokenizer, type Tokenizer } from "../../data/tokenizer.ts";
 import { openGpu } from "../../gpu/device.ts";
-import { loadModel } from "../../model/load.ts";
+import { loadFrozen } from "../../model/load.ts";
+import { tokenizerSource } from "../../model/peft.ts";
 import { documentScorer, score } from "../../sample/score.ts";
 import type { ScoreOptions } from "../../train/options/generate.ts";
+import { fetchNamed } from "../hub_names.ts";
 import { checkInputRows, readScoreRows, writeRows } from "../jsonl.ts";
 import type { CommandBody } from "../program.ts";
+import { withRun } from "../run_models.ts";
 
 /** Runs the command. */
 export const run: CommandBody = async (given, io) => {
-  const options = given as unknown as ScoreOptions;
+  const { options } = await fetchNamed<ScoreOptions>(withRun(given), io);
   const directory = options.modelNameOrPath;
   const gpu = await openGpu();
   try {
     const workspace = { gpu };
-    const model = loadModel(gpu, directory);
+    const model = loadFrozen(gpu, directory, options.dtype);
     let tokenizer: Tokenizer | undefined;
-    const tokens = () => tokenizer ??= loadTokenizer(directory);
+    const tokens = () => tokenizer ??= loadTokenizer(tokenizerSource(directory));
     const rows = await readScoreRows(options.input, tokens);
     checkInputRows(rows, model.config);
     const documents = rows.map((row) => row.ids);

@@ -65,6 +65,11 @@ export function subtract(tape: Tape, a: Tensor, b: Tensor): Tensor {
   return map(tape, "subtract", "a - b", [a, b], ["g", "-g"]);
 }
 
+/** a in memory of its own. */
+export function copied(tape: Tape, a: Tensor): Tensor {
+  return map(tape, "copy", "a", [a], ["g"]);
+}
+
 /** a · b. */
 export function multiply(tape: Tape, a: Tensor, b: Tensor): Tensor {
   return map(tape, "multiply", "a * b", [a, b], ["g * b", "g * a"]);

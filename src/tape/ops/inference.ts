@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { attentionDecode } from "../../../kernels/attention_decode.ts";
+import { type Attending, attentionDecode } from "../../../kernels/attention_decode.ts";
 import { decodeLayer, type LayerPlaces, type LayerShape, layerWork } from "../../../kernels/decode_layer.ts";
 import { padded } from "../../../kernels/kernel.ts";
 import type { Tape, Tensor } from "../tape.ts";
@@ -32,7 +32,7 @@ export interface RotaryTables {
 
 /**
  * Attention of one new token per row, at `positions`, over the cache and itself; its key and value enter the cache. With the
- * rotary tables, queries and keys are rotated first. Output [rows, heads·padded(headDim)].
+ * rotary tables, queries and keys are rotated first, their first `rotaryDims` columns. Output [rows, heads·padded(headDim)].
  */
 export function attendCached(
   tape: Tape,
@@ -40,11 +40,12 @@ export function attendCached(
   positions: Tensor,
   { keys, values, capacity }: Cache,
   { heads, kvHeads, headDim }: Heads,
+  attending: Attending,
   tables?: RotaryTables,
 ): Tensor {
   const [rows] = positions.shape;
   const out = tape.tensor("attention", [rows, heads * padded(headDim)]);
-  const shape = { rows, capacity, heads, kvHeads, headDim, scale: 1 / Math.sqrt(headDim) };
+  const shape = { rows, capacity, heads, kvHeads, headDim, ...attending };
   tape.push(attentionDecode(tape.profile, { qkv, positions, keys, values, out, ...tables }, shape));
   return out;
 }

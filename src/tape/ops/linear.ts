@@ -6,31 +6,41 @@
 import { columnSumPartials, columnSums } from "../../../kernels/column_sums.ts";
 import { matmul } from "../../../kernels/matmul.ts";
 import { rowDot, rowDotBackward } from "../../../kernels/row_dot.ts";
+import { rowStride } from "../../../kernels/kernel.ts";
 import type { Tape, Tensor } from "../tape.ts";
 
-/** y [rows, out] = x [rows, in] · Wᵀ (+ bias) (+ residual), W [out, in]. */
+/**
+ * y [rows, out] = x [rows, in] · Wᵀ (+ bias) (+ residual), W [out, in]; its rows may come in several parts, one after the other,
+ * each of a multiple of four rows but the last.
+ */
 export function linear(
   tape: Tape,
   x: Tensor,
-  weight: Tensor,
+  weight: Tensor | Tensor[],
   { bias, residual, label = "linear" }: { bias?: Tensor; residual?: Tensor; label?: string } = {},
 ): Tensor {
-  const [rows, inner] = x.shape, [out] = weight.shape;
+  const [rows, inner] = x.shape, parts = placed([weight].flat());
+  const out = parts.reduce((sum, { count }) => sum + count, 0), ld = rowStride(out);
   const y = tape.tensor(label, [rows, out]);
-  const buffers = {
-    a: x,
-    b: weight,
-    c: y,
-    ...(bias ? { bias } : {}),
-    ...(residual ? { residual } : {}),
-  };
-  tape.push(matmul(tape.profile, buffers, { trans: "nt", m: rows, n: out, k: inner }));
-  const inputs = [x, weight, ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
+  for (const { part, first, count } of parts) {
+    const buffers = {
+      a: x,
+      b: part,
+      c: y,
+      ...(bias ? { bias } : {}),
+      ...(residual ? { residual } : {}),
+    };
+    const { storage } = part, shape = { m: rows, n: count, k: inner, ldc: ld, storage };
+    const offsets = { c: first, bias: first };
+    tape.push(matmul(tape.profile, buffers, { trans: "nt", ...shape, offsets }));
+  }
+  const inputs = [x, ...parts.map(({ part }) => part), ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
   tape.record(label, y, inputs, (dy) => {
-    tape.contribute(weight, (dw, accumulate) =>
-      tape.push(
-        matmul(tape.profile, { a: dy, b: x, c: dw }, { trans: "tn", m: out, n: inner, k: rows, accumulate }),
-      ));
+    for (const { part, first, count } of parts) {
+      const shape = { m: count, n: inner, k: rows, lda: ld, offsets: { a: first } };
+      tape.contribute(part, (c, accumulate) =>
+        tape.push(matmul(tape.profile, { a: dy, b: x, c }, { trans: "tn", ...shape, accumulate })));
+    }
     if (bias?.gradient) {
       const partials = tape.tensor("bias partials", [columnSumPartials(rows, out)]);
       tape.push(
@@ -38,18 +48,24 @@ export function linear(
       );
     }
     tape.contribute(x, (dx, accumulate) =>
-      tape.push(
-        matmul(tape.profile, { a: dy, b: weight, c: dx }, {
-          trans: "nn",
-          m: rows,
-          n: inner,
-          k: out,
-          accumulate,
-        }),
-      ));
+      parts.forEach(({ part, first, count }, i) => {
+        const shape = { m: rows, n: inner, k: count, lda: ld, offsets: { a: first }, storage: part.storage };
+        const buffers = { a: dy, b: part, c: dx };
+        tape.push(matmul(tape.profile, buffers, { trans: "nn", ...shape, accumulate: accumulate || i > 0 }));
+      }));
     if (residual) tape.pass(residual, dy);
   });
   return y;
+}
+
+/** Parts of a matrix with the place of their first row. */
+export function placed(parts: Tensor[]): { part: Tensor; first: number; count: number }[] {
+  let first = 0;
+  return parts.map((part) => {
+    const place = { part, first, count: part.shape[0] };
+    first += place.count;
+    return place;
+  });
 }
 
 /** out [rows] = x [rows, cols] · w, for a head with one output; w [1, cols]. */

@@ -6,9 +6,9 @@
  */
 import { fill } from "../../../kernels/elementwise.ts";
 import { klBackward, klForward, logProbBackward, logProbForward } from "../../../kernels/log_prob.ts";
-import { matmul } from "../../../kernels/matmul.ts";
 import { rowStride } from "../../../kernels/kernel.ts";
 import { physicalSize, type Tape, type Tensor } from "../tape.ts";
+import { type Head, logits, logitsBackward, vocabOf } from "./head.ts";
 
 /** Floats of logits in one chunk: what stays in a CPU's cache, or keeps a GPU busy. */
 const CHUNK_FLOATS = { cpu: 1 << 20, gpu: 1 << 24 };
@@ -41,15 +41,15 @@ function chunks(tape: Tape, tokens: number, vocab: number): Chunk[] {
   return out;
 }
 
-/** Log-probability of targets[t] after hidden[t] [tokens, width] under softmax(hidden · headᵀ / temperature). */
+/** Log-probability of targets[t] after hidden[t] [tokens, width] under softmax(logits / temperature). */
 export function logProb(
   tape: Tape,
   hidden: Tensor,
-  head: Tensor,
+  head: Head,
   targets: Tensor,
   temperature = 1,
 ): LogProb {
-  const [tokens, width] = hidden.shape, [vocab] = head.shape;
+  const [tokens] = hidden.shape, vocab = vocabOf(head);
   const vector = (label: string) => tape.tensor(label, [tokens]);
   const logprob = vector("logprob"),
     entropy = vector("entropy"),
@@ -57,18 +57,13 @@ export function logProb(
     correct = vector("correct");
   const invTemperature = 1 / temperature;
   const parts = chunks(tape, tokens, vocab);
-  const logitsOf = ({ first, rows }: Chunk) => {
-    const logits = tape.tensor("logits", [rows, vocab]);
-    const a = tape.rows(hidden, first, rows);
-    tape.push(matmul(tape.profile, { a, b: head, c: logits }, { trans: "nt", m: rows, n: vocab, k: width }));
-    return logits;
-  };
+  const logitsOf = ({ first, rows }: Chunk) => logits(tape, tape.rows(hidden, first, rows), head);
   for (const chunk of parts) {
-    const logits = logitsOf(chunk);
+    const { logits } = logitsOf(chunk);
     const shape = { rows: chunk.rows, vocab, first: chunk.first, invTemperature };
     tape.push(logProbForward(tape.profile, { logits, targets, logprob, entropy, lse, correct }, shape));
   }
-  tape.recordAll("log_prob", [logprob, entropy], [hidden, head], (dlogprobGiven, dentropyGiven) => {
+  tape.recordAll("log_prob", [logprob, entropy], [hidden, ...head.parts], (dlogprobGiven, dentropyGiven) => {
     const zeros = () => {
       const t = tape.tensor("zeros", [tokens]);
       tape.push(fill(tape.profile, t, physicalSize(t.shape), 0));
@@ -76,10 +71,10 @@ export function logProb(
     };
     const dlogprob = dlogprobGiven ?? zeros(), dentropy = dentropyGiven ?? zeros();
     headBackward(tape, hidden, head, parts, (chunk) => {
-      const logits = logitsOf(chunk);
+      const { logits, raw } = logitsOf(chunk);
       const shape = { rows: chunk.rows, vocab, first: chunk.first, invTemperature };
       tape.push(logProbBackward(tape.profile, { logits, targets, lse, entropy, dlogprob, dentropy }, shape));
-      return logits;
+      return { d: logits, raw };
     });
   });
   return { logprob, entropy, lse, correct };
@@ -89,26 +84,15 @@ export function logProb(
 function headBackward(
   tape: Tape,
   hidden: Tensor,
-  head: Tensor,
+  head: Head,
   parts: Chunk[],
-  dlogitsOf: (chunk: Chunk) => Tensor,
+  dlogitsOf: (chunk: Chunk) => { d: Tensor; raw: Tensor },
 ): void {
-  const [, width] = hidden.shape, [vocab] = head.shape;
   const emit = (dx?: Tensor, known = false) => {
     for (const chunk of parts) {
       const { first, rows } = chunk;
-      const a = dlogitsOf(chunk), b = tape.rows(hidden, first, rows);
-      tape.contribute(
-        head,
-        (c, accumulate) =>
-          tape.push(
-            matmul(tape.profile, { a, b, c }, { trans: "tn", m: vocab, n: width, k: rows, accumulate }),
-          ),
-      );
-      if (!dx) continue;
-      const c = tape.rows(dx, first, rows);
-      const shape = { trans: "nn" as const, m: rows, n: width, k: vocab, accumulate: known };
-      tape.push(matmul(tape.profile, { a, b: head, c }, shape));
+      const dlogits = dlogitsOf(chunk), to = dx && tape.rows(dx, first, rows);
+      logitsBackward(tape, tape.rows(hidden, first, rows), head, dlogits, to, known);
     }
   };
   if (hidden.differentiable) tape.contribute(hidden, emit);
@@ -118,33 +102,27 @@ function headBackward(
 /** Exact KL(P‖Q) per token [tokens] over the whole vocabulary, P from `hidden` and `head`, Q (a constant) from the others. */
 export function exactKl(
   tape: Tape,
-  p: { hidden: Tensor; head: Tensor; lse: Tensor },
-  q: { hidden: Tensor; head: Tensor; lse: Tensor },
+  p: { hidden: Tensor; head: Head; lse: Tensor },
+  q: { hidden: Tensor; head: Head; lse: Tensor },
   temperature = 1,
 ): Tensor {
-  const [tokens, width] = p.hidden.shape, [vocab] = p.head.shape;
+  const [tokens] = p.hidden.shape, vocab = vocabOf(p.head);
   const kl = tape.tensor("kl", [tokens]);
   const parts = chunks(tape, tokens, vocab);
-  const logitsOf = (side: typeof p, { first, rows }: Chunk) => {
-    const logits = tape.tensor("logits", [rows, vocab]);
-    const a = tape.rows(side.hidden, first, rows);
-    tape.push(
-      matmul(tape.profile, { a, b: side.head, c: logits }, { trans: "nt", m: rows, n: vocab, k: width }),
-    );
-    return logits;
-  };
+  const logitsOf = (side: typeof p, { first, rows }: Chunk) =>
+    logits(tape, tape.rows(side.hidden, first, rows), side.head);
   const shapeOf = ({ first, rows }: Chunk) => ({ rows, vocab, first, invTemperature: 1 / temperature });
   const lses = { lseP: p.lse, lseQ: q.lse };
   for (const chunk of parts) {
-    const buffers = { p: logitsOf(p, chunk), q: logitsOf(q, chunk), ...lses, kl };
+    const buffers = { p: logitsOf(p, chunk).logits, q: logitsOf(q, chunk).logits, ...lses, kl };
     tape.push(klForward(tape.profile, buffers, shapeOf(chunk)));
   }
-  tape.record("kl", kl, [p.hidden, p.head], (dkl) => {
+  tape.record("kl", kl, [p.hidden, ...p.head.parts], (dkl) => {
     headBackward(tape, p.hidden, p.head, parts, (chunk) => {
-      const logits = logitsOf(p, chunk);
-      const buffers = { p: logits, q: logitsOf(q, chunk), ...lses, kl, dkl };
+      const { logits, raw } = logitsOf(p, chunk);
+      const buffers = { p: logits, q: logitsOf(q, chunk).logits, ...lses, kl, dkl };
       tape.push(klBackward(tape.profile, buffers, shapeOf(chunk)));
-      return logits;
+      return { d: logits, raw };
     });
   });
   return kl;

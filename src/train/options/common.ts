@@ -9,6 +9,7 @@
 import { z } from "zod";
 import { type TrackerName, TRACKERS } from "../../run/trackers/tracker.ts";
 import type { LrSchedulerType } from "../schedule.ts";
+import { type DataOptions, DATASET_HELP, datasetSpec } from "./data.ts";
 
 /** True when two object types have the same keys and are assignable to each other. */
 export type Agree<A, B> = [A] extends [B]
@@ -35,6 +36,7 @@ export const GROUPS = {
   data: "Model and data",
   length: "Length of the run",
   optimiser: "Optimiser",
+  lora: "Adapters (LoRA)",
   method: "Method",
   output: "Output, evaluation and checkpoints",
 } as const;
@@ -42,11 +44,12 @@ export const GROUPS = {
 const { data, length, optimiser, output } = GROUPS;
 
 /** Options of every training method. */
-export interface TrainingOptions {
-  /** A Hugging Face directory: config.json, model.safetensors, tokenizer.json. */
+export interface TrainingOptions
+  extends Pick<DataOptions, "datasetName" | "datasetConfig" | "datasetTrainSplit"> {
+  /** A Hugging Face directory (config.json, model.safetensors, tokenizer.json), or a name on the Hub. */
   modelNameOrPath: string;
-  /** Training data: JSON lines, plain or gzipped, in one of TRL's dataset formats. */
-  datasetName: string;
+  /** Branch, tag or commit of a model on the Hub. */
+  modelRevision: string;
   /** Order in which rows are drawn: shuffled anew in every epoch, or as they stand. */
   shuffleDataset: boolean;
   /** The run directory. */
@@ -132,15 +135,30 @@ function trackersOf(given: z.output<typeof reportTo>): TrackerName[] {
 export const trainingFields = {
   modelNameOrPath: option(
     data,
-    "A Hugging Face directory: config.json, model.safetensors, tokenizer.json.",
+    "A Hugging Face directory (config.json, model.safetensors, tokenizer.json), or a name on the Hub, as in org/name, org/name@revision or org/name/file.gguf, which is fetched.",
     z.string().min(1),
     ["model"],
   ),
+  modelRevision: option(
+    data,
+    "Branch, tag or commit of a model on the Hub, where its name has none.",
+    z.string().min(1).default("main"),
+  ),
   datasetName: option(
     data,
-    "Training data: JSON lines (.jsonl or .jsonl.gz) in one of TRL's dataset formats.",
-    z.string().min(1),
-    ["dataset"],
+    `Training data: ${DATASET_HELP}`,
+    datasetSpec,
+    ["dataset", "datasets"],
+  ),
+  datasetConfig: option(
+    data,
+    "Configuration (subset) of a dataset on the Hub, where it has several.",
+    z.string().min(1).optional(),
+  ),
+  datasetTrainSplit: option(
+    data,
+    "Split of a directory that is trained on.",
+    z.string().min(1).default("train"),
   ),
   shuffleDataset: option(data, "Shuffle the rows anew in every epoch.", z.boolean().default(true)),
   outputDir: option(output, "The run directory.", z.string().min(1)),
@@ -218,12 +236,24 @@ export const trainingFields = {
   ),
 };
 
-/** An evaluation dataset, for methods that evaluate on one. */
-export const evalDatasetField = option(
-  data,
-  "Held-out rows in the format of the training data, evaluated every eval_steps.",
-  z.string().min(1).optional(),
-);
+/** Held-out rows, for methods that evaluate on some. */
+export const heldOutFields = {
+  evalDataset: option(
+    data,
+    "Held-out rows in the format of the training data, evaluated every eval_steps.",
+    datasetSpec.optional(),
+  ),
+  datasetTestSplit: option(
+    data,
+    "Split of the training data's directory that is held out, as in test.",
+    z.string().min(1).optional(),
+  ),
+  testSplitSize: option(
+    data,
+    "Share of the training data's rows that is held out, chosen by the seed.",
+    z.number().gt(0).lt(1).optional(),
+  ),
+};
 
 /** Longest sequence in tokens, for methods that read documents. */
 export function maxLengthField(whatHappens: string): z.ZodDefault<z.ZodNullable<z.ZodNumber>> {

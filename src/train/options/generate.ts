@@ -4,12 +4,18 @@
  * @module
  */
 import { z } from "zod";
+import type { Dtype } from "../../model/frozen.ts";
 import { type Agree, count, GROUPS, option, trainingFields } from "./common.ts";
+import { dtypeField } from "./model.ts";
 
 /** Options of `sample`. */
 export interface SampleOptions {
-  /** A Hugging Face directory. */
+  /** A Hugging Face directory, or a name on the Hub. */
   modelNameOrPath: string;
+  /** Branch, tag or commit of a model on the Hub. */
+  modelRevision: string;
+  /** Form in which the weights are held; float32, or for a GGUF file as it is, if not given. */
+  dtype?: Dtype;
   /** JSON lines with `prompt`, `messages` or `input_ids`. */
   input: string;
   /** JSON lines in the same order; standard output if not given. */
@@ -32,8 +38,12 @@ export interface SampleOptions {
 
 /** Options of `score`. */
 export interface ScoreOptions {
-  /** A Hugging Face directory of a language model or a reward model. */
+  /** A Hugging Face directory of a language model or a reward model, or a name on the Hub. */
   modelNameOrPath: string;
+  /** Branch, tag or commit of a model on the Hub. */
+  modelRevision: string;
+  /** Form in which the weights are held; float32, or for a GGUF file as it is, if not given. */
+  dtype?: Dtype;
   /** JSON lines with `text`, `prompt` and `completion`, or `input_ids`. */
   input: string;
   /** JSON lines in the same order; standard output if not given. */
@@ -46,12 +56,14 @@ export interface ScoreOptions {
   batchSize: number;
 }
 
-const { modelNameOrPath } = trainingFields;
+const { modelNameOrPath, modelRevision } = trainingFields;
 const sampling = "Sampling";
 
 /** Schema of {@linkcode SampleOptions}. */
 export const sampleSchema = z.strictObject({
   modelNameOrPath,
+  modelRevision,
+  dtype: dtypeField,
   input: option(GROUPS.data, "JSON lines with prompt, messages or input_ids.", z.string().min(1)),
   output: option(
     GROUPS.data,
@@ -74,6 +86,8 @@ export const sampleSchema = z.strictObject({
 /** Schema of {@linkcode ScoreOptions}. */
 export const scoreSchema = z.strictObject({
   modelNameOrPath,
+  modelRevision,
+  dtype: dtypeField,
   input: option(
     GROUPS.data,
     "JSON lines with text, prompt and completion, or input_ids.",

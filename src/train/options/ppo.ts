@@ -15,9 +15,10 @@ import {
   trainingFields,
   type TrainingOptions,
 } from "./common.ts";
+import { modelFields, type ModelOptions } from "./model.ts";
 
 /** Options of `ppo`. A step is one batch of perDeviceTrainBatchSize × gradientAccumulationSteps rollouts. */
-export interface PpoOptions extends TrainingOptions {
+export interface PpoOptions extends TrainingOptions, ModelOptions {
   /** Policy and reference, where it is not `modelNameOrPath`. */
   sftModelPath?: string;
   /** The reward model. */
@@ -102,6 +103,7 @@ const rollouts = "Rollouts", kl = "KL penalty", rewards = "Rewards and advantage
 /** Schema of {@linkcode PpoOptions}. */
 export const ppoSchema = z.strictObject({
   ...trainingFields,
+  ...modelFields,
   learningRate: learningRateOption(3e-6),
   maxGradNorm: option(
     optimiser,

@@ -4,6 +4,7 @@
  * @module
  */
 import { z } from "zod";
+import type { DatasetSpec } from "../../data/sources.ts";
 import {
   type Agree,
   count,
@@ -15,13 +16,14 @@ import {
   trainingFields,
   type TrainingOptions,
 } from "./common.ts";
+import { DATASET_HELP, datasetSpec } from "./data.ts";
 
 /** Options of `pretrain`. */
 export interface PretrainOptions extends Omit<TrainingOptions, "modelNameOrPath" | "datasetName"> {
   /** A directory with config.json and tokenizer.json; the parrot's, if not given. */
   modelNameOrPath?: string;
   /** Training text; the parrot's corpus, if not given. */
-  datasetName?: string;
+  datasetName?: DatasetSpec;
   /** Longest sequence in tokens, longer ones are cut at the end; `null` for no limit. */
   maxLength: number | null;
 }
@@ -37,9 +39,9 @@ export const pretrainSchema = z.strictObject({
   ),
   datasetName: option(
     GROUPS.data,
-    "Training text: JSON lines with a text column; the parrot's corpus, if not given.",
-    z.string().min(1).optional(),
-    ["dataset"],
+    `Training text, rows with a text column; the parrot's corpus, if not given: ${DATASET_HELP}`,
+    datasetSpec.optional(),
+    ["dataset", "datasets"],
   ),
   maxLength: maxLengthField("longer ones are cut at the end"),
   learningRate: learningRateOption(3e-3),

@@ -6,19 +6,19 @@
 import { z } from "zod";
 import {
   type Agree,
-  evalDatasetField,
   GROUPS,
+  heldOutFields,
   learningRateOption,
   maxLengthField,
   option,
   trainingFields,
   type TrainingOptions,
 } from "./common.ts";
+import { modelFields, type ModelOptions } from "./model.ts";
+import type { DataOptions } from "./data.ts";
 
 /** Options of `reward`. */
-export interface RewardOptions extends TrainingOptions {
-  /** Held-out pairs. */
-  evalDataset?: string;
+export interface RewardOptions extends TrainingOptions, DataOptions, ModelOptions {
   /** Longest sequence in tokens; a pair with a longer side is dropped; `null` for no limit. */
   maxLength: number | null;
   /** Weight c of c·mean((r_chosen + r_rejected)²), which keeps scores near 0 (arXiv 2312.09244); 0.01 is usual. */
@@ -28,8 +28,9 @@ export interface RewardOptions extends TrainingOptions {
 /** Schema of {@linkcode RewardOptions}. */
 export const rewardSchema = z.strictObject({
   ...trainingFields,
+  ...modelFields,
   learningRate: learningRateOption(1e-4),
-  evalDataset: evalDatasetField,
+  ...heldOutFields,
   maxLength: maxLengthField("pairs with a longer side are dropped"),
   centerRewardsCoefficient: option(
     GROUPS.method,

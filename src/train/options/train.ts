@@ -4,20 +4,27 @@
  * @module
  */
 import { z } from "zod";
+import type { DatasetSpec } from "../../data/sources.ts";
 import type { KlEstimator } from "../../rl/kl.ts";
 import type { TrackerName } from "../../run/trackers/tracker.ts";
 import { type Agree, count, GROUPS, option, trainingFields } from "./common.ts";
+import { DATASET_HELP, datasetSpec } from "./data.ts";
+import { modelFields, type ModelOptions } from "./model.ts";
 
 /** Options of `train`. Defaults are those of the parrot; with `modelNameOrPath` set, real data take its place. */
-export interface TrainOptions {
-  /** Base model: a Hugging Face directory; the parrot's own base model if not given. */
+export interface TrainOptions extends ModelOptions {
+  /** Base model: a Hugging Face directory or a name on the Hub; the parrot's own base model if not given. */
   modelNameOrPath?: string;
+  /** Branch, tag or commit of a model on the Hub. */
+  modelRevision: string;
   /** Preference pairs for all three stages, e.g. hh-rlhf; needed with a model of your own. */
-  datasetName?: string;
+  datasetName?: DatasetSpec;
+  /** Configuration of a dataset on the Hub. */
+  datasetConfig?: string;
   /** Data of SFT, where they are not the chosen sides of `datasetName`. */
-  sftDataset?: string;
+  sftDataset?: DatasetSpec;
   /** Prompts of PPO, where they are not those of `datasetName`. */
-  prompts?: string;
+  prompts?: DatasetSpec;
   /** Share of the pairs that are held out to test the reward model. */
   testSplitSize: number;
   /** Longest sequence in tokens. */
@@ -74,22 +81,25 @@ const rate = (value: number) => z.number().min(0).default(value);
 export const trainSchema = z.strictObject({
   modelNameOrPath: option(
     data,
-    "Base model, a Hugging Face directory; the parrot's own base model if not given.",
+    "Base model, a Hugging Face directory or a name on the Hub (org/name); the parrot's own base model if not given.",
     path.optional(),
     ["model"],
   ),
+  modelRevision: trainingFields.modelRevision,
+  ...modelFields,
   datasetName: option(
     data,
-    "Preference pairs for all three stages (.jsonl or .jsonl.gz, e.g. hh-rlhf); needed with a model of your own.",
-    path.optional(),
-    ["dataset"],
+    `Preference pairs for all three stages, e.g. hh-rlhf; needed with a model of your own: ${DATASET_HELP}`,
+    datasetSpec.optional(),
+    ["dataset", "datasets"],
   ),
+  datasetConfig: trainingFields.datasetConfig,
   sftDataset: option(
     data,
     "Data of SFT in one of TRL's formats; the chosen sides of the dataset if not given.",
-    path.optional(),
+    datasetSpec.optional(),
   ),
-  prompts: option(data, "Prompts of PPO; those of the dataset if not given.", path.optional()),
+  prompts: option(data, "Prompts of PPO; those of the dataset if not given.", datasetSpec.optional()),
   testSplitSize: option(
     data,
     "Share of the pairs held out to test the reward model.",

@@ -51,7 +51,7 @@ testOnProfiles("embeddings have the right values and gradients", async (gpu) => 
   await checkOperation(gpu, "embedding", {
     parameters: { table: uniform(4, [6, 5]) },
     constants: { ids: integers(ids), order: integers(order) },
-    record: (tape, { table, ids, order }) => embedding(tape, table, ids, order),
+    record: (tape, { table, ids, order }) => embedding(tape, table, ids, { order }),
     reference: ({ table }) => ids.flatMap((id) => [...table.subarray(5 * id, 5 * id + 5)]),
   });
   assert.throws(() => {
@@ -111,7 +111,7 @@ testOnProfiles("rope turns queries and keys, and its gradient turns back", async
     constants: { zero, positions: integers(positions), cos: table(Math.cos), sin: table(Math.sin) },
     // It works in place, so it gets a copy of the parameter.
     record: (tape, { x, zero, positions, cos, sin }) =>
-      rope(tape, add(tape, x, zero), positions, { cos, sin }, HEADS),
+      rope(tape, add(tape, x, zero), positions, { cos, sin }, { ...HEADS, rotaryDims: HEADS.headDim }),
     reference: ({ x }) => {
       const y = x.slice();
       positions.forEach((position, t) => {
@@ -164,7 +164,7 @@ testOnProfiles("attention sees its own document up to itself, forward and back",
     constants: { starts: integers(starts), ends: integers(ends), heads },
     // The gradient that reaches a head's padding is zero, as after a projection.
     record: (tape, { qkv, starts, ends, heads }) =>
-      multiply(tape, attention(tape, qkv, starts, ends, HEADS), heads),
+      multiply(tape, attention(tape, qkv, { starts, ends }, HEADS, { scale: 1 / Math.sqrt(HEADS.headDim) }), heads),
     reference: ({ qkv }) => attentionReference(qkv, starts),
     tolerance: 1e-5,
   });

@@ -62,7 +62,7 @@ async function evaluate(
   const x = trained("hidden", hidden), w = trained("head", head);
   const ids = tape.external("targets", [targets.length], upload(gpu, Uint32Array.from(targets)));
   ids.dtype = "u32";
-  const { logprob, entropy, correct } = logProb(tape, x.tensor, w.tensor, ids, temperature);
+  const { logprob, entropy, correct } = logProb(tape, x.tensor, { parts: [w.tensor] }, ids, temperature);
   for (const [name, tensor] of Object.entries({ logprob, entropy, correct })) tape.output(name, tensor);
   const terms = add(
     tape,

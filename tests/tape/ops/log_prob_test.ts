@@ -52,7 +52,7 @@ testOnProfiles("log-probability and entropy have the right values and gradients"
       parameters,
       constants,
       record: (tape, { hidden, head, targets, scale }) => {
-        const { logprob, entropy } = logProb(tape, hidden, head, targets, temperature);
+        const { logprob, entropy } = logProb(tape, hidden, { parts: [head] }, targets, temperature);
         return add(tape, logprob, multiply(tape, entropy, scale));
       },
       reference: ({ hidden, head }) =>
@@ -66,7 +66,7 @@ testOnProfiles("log-probability and entropy have the right values and gradients"
       constants,
       // The square makes the gradient of the hidden states one that is overwritten.
       record: (tape, { hidden, head, targets }) =>
-        logProb(tape, square(tape, hidden), head, targets, temperature).entropy,
+        logProb(tape, square(tape, hidden), { parts: [head] }, targets, temperature).entropy,
       reference: ({ hidden, head }) =>
         logSoftmax(hidden.map((x) => x * x), head, size, temperature).map(entropyOf),
       tolerance: 1e-5,
@@ -77,9 +77,9 @@ testOnProfiles("log-probability and entropy have the right values and gradients"
       parameters,
       constants: { targets: constants.targets, hiddenQ: other.hidden, headQ: other.head },
       record: (tape, { hidden, head, targets, hiddenQ, headQ }) => {
-        const p = logProb(tape, hidden, head, targets, temperature);
-        const q = logProb(tape, hiddenQ, headQ, targets, temperature);
-        const sides = [{ hidden, head, lse: p.lse }, { hidden: hiddenQ, head: headQ, lse: q.lse }] as const;
+        const p = logProb(tape, hidden, { parts: [head] }, targets, temperature);
+        const q = logProb(tape, hiddenQ, { parts: [headQ] }, targets, temperature);
+        const sides = [{ hidden, head: { parts: [head] }, lse: p.lse }, { hidden: hiddenQ, head: { parts: [headQ] }, lse: q.lse }] as const;
         return exactKl(tape, ...sides, temperature);
       },
       reference: ({ hidden, head }) =>
@@ -106,7 +106,7 @@ async function gradients(
   const { logprob } = logProb(
     tape,
     tape.external("hidden", hidden.shape, memory(hidden), dhidden),
-    tape.external("head", head.shape, memory(head), dhead),
+    { parts: [tape.external("head", head.shape, memory(head), dhead)] },
     tape.external("targets", [targets.length], upload(gpu, targets), undefined),
   );
   tape.output("logprob", logprob);

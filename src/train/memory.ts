@@ -1,0 +1,117 @@
+/**
+ * Memory before minutes: what a training command will need on the GPU, counted before anything is allocated, against what there is.
+ *
+ * Weights, gradients and moments are known from the config; activations by recording the very step that will be run, with the
+ * largest batch there is, and packing its tensors as the plan will.
+ *
+ * @module
+ */
+import { padded } from "../../kernels/kernel.ts";
+import { bucket } from "../data/batches.ts";
+import type { Gpu } from "../gpu/device.ts";
+import type { ModelConfig } from "../model/config.ts";
+import type { Dtype } from "../model/frozen.ts";
+import type { LoraConfig } from "../model/lora.ts";
+import { arenaBytes, sketchModel, weightBytes } from "../model/sketch.ts";
+import type { Model } from "../model/decoder.ts";
+import { activationBytes } from "../tape/plan.ts";
+import { Tape } from "../tape/tape.ts";
+
+/** What a step needs, in bytes, by what for. */
+export type Needs = Record<string, number>;
+
+/** A model of a command. */
+export interface MemoryModel {
+  config: ModelConfig;
+  /** Form of its frozen weights. */
+  dtype: Dtype;
+  /** Bits of a number in the model's files. */
+  storedBits: number;
+  /** The adapter that is trained. */
+  lora?: LoraConfig;
+  /** Whether it is trained. */
+  trained: boolean;
+}
+
+/** Bytes of a model's weights and of what training adds; those of a base that is in memory already do not count again. */
+export function modelNeeds(models: MemoryModel[]): Needs {
+  const needs: Needs = { weights: 0, adapters: 0, "gradients and optimiser": 0 };
+  let hasBase = false;
+  for (const { config, dtype, storedBits, lora, trained } of models) {
+    const sketch = sketchModel(config, { trained, lora });
+    const own = arenaBytes((sketch.adapter?.params ?? sketch.params).layout);
+    if (trained) needs["gradients and optimiser"] += 3 * own;
+    if (lora) needs.adapters += own;
+    if (lora && hasBase) continue;
+    needs.weights += weightBytes(config, trained && !lora ? "f32" : dtype, storedBits);
+    hasBase ||= lora !== undefined;
+  }
+  return needs;
+}
+
+/** Bytes of the activations of a step that `record` records on a model of that shape. */
+export function stepBytes(gpu: Gpu, record: (tape: Tape) => void): number {
+  const tape = new Tape(gpu.profile);
+  record(tape);
+  return activationBytes(tape, gpu.alignment);
+}
+
+/** The model that a step is recorded with. */
+export function sketchOf({ config, trained, lora }: MemoryModel): Model {
+  return sketchModel(config, { trained, lora });
+}
+
+/** Bytes of keys and values of `rows` texts of up to `tokens` tokens. */
+export function cacheBytes(config: ModelConfig, rows: number, tokens: number): number {
+  const capacity = Math.ceil(tokens / 32) * 32;
+  return 2 * config.layers * Math.ceil(rows / 8) * 8 * capacity * config.kvHeads * padded(config.headDim) * 4;
+}
+
+/** Tokens of a packed batch of `rows` texts of up to `longest` tokens. */
+export function batchTokens(rows: number, longest: number): number {
+  return bucket(rows * Math.ceil(longest / 8) * 8);
+}
+
+/** Another choice of options, and what would be needed then. */
+export interface Alternative {
+  /** As it is given on the command line. */
+  flags: string;
+  needs: () => Needs;
+}
+
+const total = (needs: Needs) => Object.values(needs).reduce((a, b) => a + b, 0);
+
+/** `1.5 GB`, in the units of GPUs' data sheets. */
+export function size(bytes: number): string {
+  return bytes >= 1e9 ? `${(bytes / 1e9).toFixed(1)} GB` : `${Math.max(1, Math.round(bytes / 1e6))} MB`;
+}
+
+/**
+ * Says what is needed. Where it is known what there is and it is less, throws with the alternatives that would fit.
+ *
+ * @param available bytes, or undefined where nobody knows
+ */
+export function checkMemory(
+  needs: Needs,
+  available: number | undefined,
+  alternatives: Alternative[],
+  say: (line: string) => void,
+): void {
+  const parts = Object.entries(needs).filter(([, bytes]) => bytes > 0).map(([what, bytes]) =>
+    `${what} ${size(bytes)}`
+  );
+  const has = available === undefined
+    ? "what the GPU has, WebGPU does not say (--gpu_memory GB)"
+    : `${size(available)} free`;
+  say(`memory: ${size(total(needs))} needed (${parts.join(", ")}); ${has}`);
+  if (available === undefined || total(needs) <= available) return;
+  const others = alternatives.map(({ flags, needs }) => ({ flags, bytes: total(needs()) }));
+  const fitting = others.filter(({ bytes }) => bytes <= available);
+  const list = (fitting.length ? fitting : others).map(({ flags, bytes }) => `  ${flags}: ${size(bytes)}`)
+    .join("\n");
+  throw new Error(
+    `This needs ${size(total(needs))} of memory (${parts.join(", ")}), but there are ${size(available)}. ${
+      fitting.length ? "What would fit" : "Less, but still too much, would be"
+    }:\n${list}`,
+  );
+}
