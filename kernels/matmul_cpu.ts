@@ -18,7 +18,7 @@ import type { MatmulVariant } from "./matmul.ts";
 import { matmulInterface, prepareStore, storeQuad, variantName } from "./matmul_text.ts";
 
 /** Time of a tile of this many rows, in units of a row of the 32-row tile (measured). */
-const TILE_COSTS: [rows: number, cost: number][] = [[32, 32], [24, 25], [16, 18], [8, 12.5]];
+const TILE_COSTS: [rows: number, cost: number][] = [[32, 32], [24, 25], [16, 18], [8, 12.5], [4, 10], [1, 8.3]];
 
 /** Rows of the tile that takes the least time for a C of `m` rows. */
 export function cpuTileRows(m: number): number {

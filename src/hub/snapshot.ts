@@ -86,7 +86,8 @@ export async function fetchFiles(
         try {
           await downloadFile(settings, url, file, partial, {
             say,
-            received: (bytes) => told(file.path, before + bytes),
+            // All of it is told of when it is known to be right.
+            received: (bytes) => before + bytes < total && told(file.path, before + bytes),
           });
         } catch (error) {
           throw explain(error, settings, repo, commit);

@@ -15,9 +15,10 @@ import { FAMILIES } from "./families.ts";
 
 /** Logits [rows, vocab] of the token that follows each row's newest one. */
 export function decodeStep(tape: Tape, model: Model, newest: Newest): Tensor {
-  const { layout, values } = model.params;
+  const { layout, values, stored } = model.params;
   const parameters = tape.external("parameters", [layout.count], values);
-  if (model.adapter || !isPlain(model.config) || !decodesInOneLaunch(tape, layerWeights(model), parameters)) {
+  const inArena = !model.adapter && !stored?.size;
+  if (!inArena || !isPlain(model.config) || !decodesInOneLaunch(tape, layerWeights(model), parameters)) {
     return launchPerOperation(tape, model, newest);
   }
   const {

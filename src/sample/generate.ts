@@ -217,7 +217,7 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
         `A prompt of ${longest} tokens with ${most} new ones is longer than the model's ${config.maxPositions} positions. Use shorter prompts or fewer new tokens.`,
       );
     }
-    const rows = Math.ceil(samples.length / 8) * 8;
+    const rows = cachedRows(samples.length);
     const capacity = Math.ceil((longest + most) / 32) * 32;
     const state = stateOf(rows, capacity, most);
     const packed = packBatch(prompts.map((prompt) => prompt.ids), bucket);
@@ -297,6 +297,11 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
       states.clear();
     },
   };
+}
+
+/** Rows that are decoded for so many samples, the last of them idle: few counts, so that few plans exist. */
+export function cachedRows(samples: number): number {
+  return samples === 1 ? 1 : samples <= 4 ? 4 : Math.ceil(samples / 8) * 8;
 }
 
 /** What is read of the drawn tokens. */

@@ -3,7 +3,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { type Answer, chat, type ChatSettings } from "../../src/cli/chat_loop.ts";
 import { textLines } from "../../src/cli/lines.ts";
-import { runModel } from "../../src/cli/run_models.ts";
+import { withRun } from "../../src/cli/run_models.ts";
 import { loadTokenizer } from "../../src/data/tokenizer.ts";
 import { asset, assetTest, golden, withDirectory } from "../assets.ts";
 import { keel, type Outcome, writeLines } from "./keel.ts";
@@ -116,6 +116,9 @@ Deno.test("with a chat template the model hears the whole conversation, and forg
     const reward = await chatWith([says[1]], golden("models/tiny-llama-rm"));
     assert.match(reward.err, /Cannot chat with .*: it is a reward model/);
   }));
+
+/** The model that a text on the command line stands for. */
+const runModel = (text: string) => withRun({ modelNameOrPath: text }).modelNameOrPath;
 
 interface Told {
   prompts: number[][];

@@ -333,6 +333,7 @@ Deno.test("a dataset's files come by split, and how far it is is told", () => {
     const last = told[told.length - 1];
     assert.deepEqual([last.name, last.received, last.total], ["org/d", 1500, 1500]);
     assert.ok(last.rate > 0);
+    assert.equal(told.filter(({ received, total }) => received === total && total === 1500).length, 1);
     assert.equal(hub.bodies().filter(({ port }) => port === "store").length, 2);
     const all = await resolveDataset("org/d", options);
     assert.deepEqual(Object.keys(all.splits!), ["train", "test"]);

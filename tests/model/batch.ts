@@ -115,6 +115,13 @@ export function largestDifference(got: ArrayLike<number>, want: ArrayLike<number
   return worst;
 }
 
+/** Fails where two arrays differ in a bit, with the first place. */
+export function assertSameBits(got: Float32Array, want: Float32Array, what: string): void {
+  const words = (x: Float32Array) => new Uint32Array(x.buffer, x.byteOffset, x.length);
+  const a = words(got), b = words(want), at = a.findIndex((word, i) => word !== b[i]);
+  if (at >= 0 || a.length !== b.length) throw new Error(`${what}: number ${at} is ${got[at]}, not ${want[at]}`);
+}
+
 /** How far results are off, as a share of what the golden allows. */
 export class Shares {
   #all = new Map<string, number>();

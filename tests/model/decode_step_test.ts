@@ -3,17 +3,20 @@ import assert from "node:assert/strict";
 import { padded, rowStride } from "../../kernels/kernel.ts";
 import { packBatch } from "../../src/data/batches.ts";
 import { upload } from "../../src/gpu/buffers.ts";
-import { openGpu } from "../../src/gpu/device.ts";
+import { type Gpu, openGpu } from "../../src/gpu/device.ts";
 import { decodeStep } from "../../src/model/decode_step.ts";
 import { batchInputs, decoder, headOf, type Model } from "../../src/model/decoder.ts";
 import { plainLlama } from "../../src/model/config.ts";
 import { initialWeights } from "../../src/model/init.ts";
-import { loadModel, makeModel } from "../../src/model/load.ts";
+import { destroyModel, loadModel, makeModel } from "../../src/model/load.ts";
+import { writeParams } from "../../src/model/params.ts";
+import { makeAdapted } from "../../src/model/peft.ts";
 import { logits as logitsOf } from "../../src/tape/ops/head.ts";
 import { compile, type Workspace } from "../../src/tape/plan.ts";
 import { Tape } from "../../src/tape/tape.ts";
-import { golden } from "../assets.ts";
+import { asset, assetTest, golden } from "../assets.ts";
 import { random, relativeError } from "../kernels/helpers.ts";
+import { assertSameBits } from "./batch.ts";
 
 const LENGTHS = [9, 1, 23, 14, 17, 5, 2, 11, 20], CAPACITY = 24;
 
@@ -74,6 +77,21 @@ async function decodedLogits(
   return out;
 }
 
+/** Every step's logits must be those of the packed pass, on the cpu profile to the bit. */
+async function checkDecoding(gpu: Gpu, name: string, model: Model, trained = model): Promise<void> {
+  const { below } = random(3);
+  const documents = LENGTHS.map((length) => Array.from({ length }, () => below(model.config.vocabSize)));
+  const want = await packedLogits({ gpu }, trained, documents);
+  const got = await decodedLogits({ gpu }, model, documents);
+  documents.forEach((ids, row) =>
+    ids.forEach((_, t) => {
+      const what = `${name}: row ${row}, token ${t}`;
+      if (gpu.profile.kind === "cpu") assertSameBits(got[row][t], want[row][t], what);
+      else assert.ok(relativeError(got[row][t], want[row][t]) < 1e-5, what);
+    })
+  );
+}
+
 for (const profile of ["cpu", "gpu"] as const) {
   for (const name of ["tiny-llama", "tiny-llama-tied"]) {
     Deno.test(`${name} decodes the logits of the packed forward pass on the ${profile} profile`, async () => {
@@ -82,21 +100,42 @@ for (const profile of ["cpu", "gpu"] as const) {
       // An arena too large to be bound at once, as the model believes, makes it take one launch per operation.
       const { params } = small, layout = { ...params.layout, count: 2 ** 26 };
       const large: Model = { ...small, params: { ...params, layout } };
-      const { below } = random(3);
-      const documents = LENGTHS.map((length) => Array.from({ length }, () => below(small.config.vocabSize)));
-      const want = await packedLogits({ gpu }, small, documents);
-      for (const model of [small, large]) {
-        const got = await decodedLogits({ gpu }, model, documents);
-        documents.forEach((ids, row) =>
-          ids.forEach((_, t) => {
-            if (profile === "cpu") assert.deepEqual(got[row][t], want[row][t], `row ${row}, token ${t}`);
-            else assert.ok(relativeError(got[row][t], want[row][t]) < 1e-5, `row ${row}, token ${t}`);
-          })
-        );
-      }
+      for (const model of [small, large]) await checkDecoding(gpu, name, model, small);
       gpu.close();
     });
   }
+  assetTest(`every family decodes the logits of the packed forward pass on the ${profile} profile`, async () => {
+    const gpu = await openGpu({ profile });
+    for (const name of ["gemma", "gemma2", "gpt-neox", "gpt2", "mistral", "phi3", "qwen2", "qwen3"]) {
+      const model = loadModel(gpu, asset(`goldens/models/tiny-${name}`));
+      await checkDecoding(gpu, name, model);
+      destroyModel(gpu, model);
+    }
+    gpu.close();
+  });
+  Deno.test(`held, split and adapted models decode as they are scored on the ${profile} profile`, async () => {
+    const gpu = await openGpu({ profile }), from = golden("models/tiny-llama-tied");
+    for (const dtype of ["f16", "bf16", "q8_0"] as const) {
+      const held = loadModel(gpu, from, { dtype });
+      await checkDecoding(gpu, dtype, held);
+      destroyModel(gpu, held);
+    }
+    const whole = loadModel(gpu, from), small = { ...whole.params, maxBinding: 16 * 1024 };
+    await checkDecoding(gpu, "split", { ...whole, params: small }, whole);
+    for (const useDora of [false, true]) {
+      const lora = { r: 3, loraAlpha: 6, loraDropout: 0.5, useRslora: false, useDora, modulesToSave: [] };
+      const adapted = makeAdapted(gpu, from, { ...lora, targetModules: "all-linear" }, { seed: 1 });
+      const { layout } = adapted.adapter!.params, { floats } = random(8);
+      // A fresh B is zero, and its model the base.
+      writeParams(gpu, adapted.adapter!.params, (name) => {
+        const { shape } = [...layout.slots.values()].flatMap((slot) => slot.parts).find((part) => part.name === name)!;
+        return { shape, data: floats(shape.reduce((a, b) => a * b)) };
+      });
+      await checkDecoding(gpu, useDora ? "DoRA" : "LoRA", adapted);
+      destroyModel(gpu, adapted);
+    }
+    gpu.close();
+  });
 }
 
 for (const profile of ["cpu", "gpu"] as const) {
@@ -119,16 +158,7 @@ for (const profile of ["cpu", "gpu"] as const) {
     });
     const weights = initialWeights(config, 1);
     const model = makeModel(gpu, config, (name) => weights[name]);
-    const { below } = random(5);
-    const documents = [7, 1, 12].map((length) => Array.from({ length }, () => below(config.vocabSize)));
-    const want = await packedLogits({ gpu }, model, documents);
-    const got = await decodedLogits({ gpu }, model, documents);
-    documents.forEach((ids, row) =>
-      ids.forEach((_, t) => {
-        if (profile === "cpu") assert.deepEqual(got[row][t], want[row][t], `row ${row}, token ${t}`);
-        else assert.ok(relativeError(got[row][t], want[row][t]) < 1e-5, `row ${row}, token ${t}`);
-      })
-    );
+    await checkDecoding(gpu, "wide", model);
     gpu.close();
   });
 }

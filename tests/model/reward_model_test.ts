@@ -12,7 +12,6 @@ import { scalarHead } from "../../src/tape/ops/linear.ts";
 import { gather } from "../../src/tape/ops/reduce.ts";
 import { compile } from "../../src/tape/plan.ts";
 import { Tape } from "../../src/tape/tape.ts";
-import { packedInputs } from "../../src/train/rollout.ts";
 import { asset, assetTest, golden } from "../assets.ts";
 import { Shares, trainable } from "./batch.ts";
 import { openGolden, unpad } from "./golden.ts";
@@ -43,9 +42,9 @@ async function checkRewardModel(directory: string, profile: "cpu" | "gpu"): Prom
     for (const [key, tensor] of Object.entries({ ...sides, loss })) tape.output(key, tensor);
     tape.backward(loss, tape.input("one", [1]));
     const last = packed.first.map((first, i) => first + packed.lengths[i] - 1);
-    const { order, positionOrder, ...inputs } = packedInputs(packed);
+    const { ids, positions, starts, ends, order, positionOrder } = packed;
     const out = await compile({ gpu }, tape).run({
-      ...Object.fromEntries(Object.entries({ ...inputs, order, positionOrder }).filter(([key]) => tape.inputs.has(key))),
+      ...{ ids, positions, starts, ends, order, positionOrder },
       chosenAt: last.slice(0, PAIRS),
       rejectedAt: last.slice(PAIRS),
       margin: new Float32Array(PAIRS),

@@ -55,6 +55,20 @@ TEMPLATES = {
 
 # Each by itself, so that what is refused hides nothing else.
 EXPRESSIONS = [
+    "'  x \\n\\n'.strip('\\n')",
+    "'\\n\\n  x'.lstrip('\\n')",
+    "'xxabcxyx'.strip('yx')",
+    "'aXbX'.strip(none)",
+    "'\ufeff\u2003x\x85\ufeff' | trim",
+    "' \x1fx\u3000'.strip()",
+    "7 % -3",
+    "-7 % -3",
+    "[[1, {'a': none}]] == [[1, {'a': none}]]",
+    "[1] != [2]",
+    "[] == messages",
+    "messages[2].tool_calls",
+    "tools[0]['function']['parameters']['required']",
+    "'é\\n\\t\\\\ \u200b' ~ ['é\\n\\t\\\\ \u200b😀']",
     '3 is odd',
     '4 is even',
     '3 is number',
