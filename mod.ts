@@ -45,11 +45,29 @@ export {
 export type { Readback } from "./src/gpu/readback.ts";
 export type { Kernel, Profile } from "./kernels/kernel.ts";
 export type { Workspace } from "./src/tape/plan.ts";
-export type { ModelConfig, RopeScaling } from "./src/model/config.ts";
+export { type LlamaSizes, type ModelConfig, plainLlama, type RopeScaling } from "./src/model/config.ts";
+export type { Family } from "./src/model/families.ts";
+export type { Activation } from "./kernels/activation.ts";
+export type { Storage } from "./kernels/storage.ts";
+export type { Adapter, Target } from "./src/model/adapter.ts";
+export type { LoraConfig } from "./src/model/lora.ts";
+export type { Dtype, StoredRows } from "./src/model/frozen.ts";
+export type { StorageName } from "./src/model/config_json.ts";
+export { type AdaptedOptions, loadAdapted, makeAdapted } from "./src/model/peft.ts";
+export { type Exported, exportGguf, exportHuggingFace, exportPeft } from "./src/model/export.ts";
+export type { WrittenType } from "./src/model/write_gguf.ts";
 export type { Model, RopeTables } from "./src/model/decoder.ts";
 export type { HostTensor, HostWeights, Params } from "./src/model/params.ts";
 export type { Layout, Part, Slot } from "./src/model/layout.ts";
-export { loadModel, makeModel, saveModel } from "./src/model/load.ts";
+export {
+  destroyModel,
+  loadFrozen,
+  loadModel,
+  type LoadOptions,
+  makeModel,
+  saveModel,
+  type SaveOptions,
+} from "./src/model/load.ts";
 export { loadHeaded } from "./src/model/headed.ts";
 export { initialWeights } from "./src/model/init.ts";
 export {
@@ -134,3 +152,4 @@ export type { RewardOptions } from "./src/train/options/reward.ts";
 export type { TrainingOptions } from "./src/train/options/common.ts";
 export type { LrSchedulerType } from "./src/train/schedule.ts";
 export type { PpoOptions } from "./src/train/options/ppo.ts";
+export type { ModelOptions } from "./src/train/options/model.ts";

@@ -13,12 +13,16 @@
  *
  * @module
  */
-import { cachedKernel, type Kernel, repeat } from "./kernel.ts";
+import { cachedKernel, type Kernel, type KernelSpec, repeat } from "./kernel.ts";
 import type { MatmulVariant } from "./matmul.ts";
 import { matmulInterface, prepareStore, storeQuad, variantName } from "./matmul_text.ts";
+import { type Blocks32, hasBlocks32, loadBlock, STORAGES } from "./storage.ts";
 
 /** Time of a tile of this many rows, in units of a row of the 32-row tile (measured). */
-const TILE_COSTS: [rows: number, cost: number][] = [[32, 32], [24, 25], [16, 18], [8, 12.5], [4, 10], [1, 8.3]];
+const TILE_COSTS: [rows: number, cost: number][] = [[32, 32], [24, 25], [16, 18], [8, 12.5], [4, 10], [
+  1,
+  8.3,
+]];
 
 /** Rows of the tile that takes the least time for a C of `m` rows. */
 export function cpuTileRows(m: number): number {
@@ -33,6 +37,10 @@ export function cpuTileRows(m: number): number {
 /** The kernel whose workgroups make `rows` × 4·`lanes` of C. */
 export function cpuMatmul(lanes: number, rows: number, variant: MatmulVariant): Kernel {
   return cachedKernel(`matmul_cpu${lanes}_${rows}_${variantName(variant)}`, () => {
+    const { storage: form } = variant;
+    if (rows <= FEW && variant.trans === "nt" && hasBlocks32(form)) {
+      return fewRows(lanes, rows, variant, form);
+    }
     const a = variant.trans === "tn" ? columnsOfA(lanes, rows) : rowsOfA(lanes, rows);
     const b = variant.trans === "nt" ? rowsOfB() : columnsOfB();
     const loads = [...b.loads, ...a.loads];
@@ -66,6 +74,72 @@ export function cpuMatmul(lanes: number, rows: number, variant: MatmulVariant): 
   });
 }
 
+/** Rows up to which a product with quantised rows of B takes them block by block: with more, its text grows too long. */
+const FEW = 4;
+
+/** The kernel of few rows with B [n, k] in blocks of 32: 32 steps of k at a time, what a block shares is read once. */
+function fewRows(
+  lanes: number,
+  rows: number,
+  variant: MatmulVariant,
+  form: Blocks32,
+): Omit<KernelSpec, "name"> {
+  const { storage, module: _, ...rest } = matmulInterface(variant);
+  const { words } = STORAGES[form];
+  const loads = Math.ceil(8 / lanes);
+  const columns = [0, 1, 2, 3].map((c) => loadBlock(form, "b", `(b${c}_at + block * ${words}u)`, `${c}`));
+  const each = (piece: (row: number) => string) => repeat(rows, piece, "\n    ");
+  return {
+    ...rest,
+    storage: { ...storage, a: "quad" },
+    needs: ["subgroups"],
+    workgroup: lanes,
+    body: `
+  let row0 = group.y * ${rows}u;
+  let quad = group.x * ${lanes}u + lane;
+  ${each((r) => `let a${r}_at = u.offsetA + group.z * u.strideA + (row0 + ${r}u) * u.lda + lane;`)}
+  ${
+      repeat(4, (c) =>
+        `let b${c}_at = (u.offsetB + group.z * u.strideB + (quad * 4u + ${c}u) * u.ldb) / 8u * ${words}u;`)
+    }
+  ${each((r) => repeat(4, (c) => `var s${r}_${c} = 0.0;`, " "))}
+  for (var block = 0u; block < u.k / 32u; block++) {
+    ${
+      each((r) =>
+        repeat(
+          loads,
+          (i) => `let a${r}_${i} = load_a(a${r}_at + block * 8u + ${i * lanes}u);`,
+          " ",
+        )
+      )
+    }
+    ${columns.map(({ shared }) => shared).join("\n    ")}
+    ${
+      repeat(8, (q) =>
+        `{ ${repeat(4, (c) => `let w${c} = ${columns[c].quad(q)};`, " ")}
+      ${
+          each((r) =>
+            repeat(4, (k) =>
+              `{ let x = subgroupBroadcast(a${r}_${Math.floor(q / lanes)}.${COMPONENT[k]}, ${q % lanes}u); ${
+                repeat(4, (c) => `s${r}_${c} = fma(x, w${c}.${COMPONENT[k]}, s${r}_${c});`, " ")
+              } }`, " ")
+          )
+        } }`, "\n    ")
+    }
+  }
+  ${prepareStore(variant, "quad")}
+  if (inside) {
+    ${
+      each((r) =>
+        `if (row0 + ${r}u < u.m) { ${
+          storeQuad(variant, `row0 + ${r}u`, "quad", `vec4f(${repeat(4, (c) => `s${r}_${c}`, ", ")})`)
+        } }`
+      )
+    }
+  }`,
+  };
+}
+
 /** A vec4 that each lane loads per iteration. The index is `start`, computed before the loop, plus what four steps advance. */
 interface Load {
   name: string;
@@ -79,7 +153,9 @@ function loadStatement({ name, matrix, k }: Load, variant: MatmulVariant): strin
   const index = `${name}_at + ${k === undefined ? "step / 4u" : `step * u.ld${matrix}`}`;
   const hasLoader = matrix in quadsOf(variant) || (matrix === "b" && variant.storage !== "F32");
   const value = hasLoader ? `load_${matrix}(${index})` : `${matrix}[${index}]`;
-  return `let ${name} = ${k !== undefined && variant.tail ? `select(vec4f(), ${value}, step + ${k} < u.k)` : value};`;
+  return `let ${name} = ${
+    k !== undefined && variant.tail ? `select(vec4f(), ${value}, step + ${k} < u.k)` : value
+  };`;
 }
 
 /** The matrices that are loaded as quads: for columns of B those take longer (measured). */

@@ -10,10 +10,21 @@
 import { padded, rowStride } from "./kernel.ts";
 
 /** How the elements of a matrix are stored; F32 is padded like every computed matrix, the others as said above. */
-export type Storage = keyof typeof STORAGES;
+export type Storage =
+  | "F32"
+  | "F16"
+  | "BF16"
+  | "Q8_0"
+  | "Q4_0"
+  | "Q4_1"
+  | "Q5_0"
+  | "Q5_1"
+  | "Q4_K"
+  | "Q5_K"
+  | "Q6_K";
 
 /** Elements and words of a block. */
-export const STORAGES = {
+export const STORAGES: Record<Storage, { elements: number; words: number }> = {
   F32: { elements: 4, words: 4 },
   F16: { elements: 4, words: 2 },
   BF16: { elements: 4, words: 2 },
@@ -25,7 +36,7 @@ export const STORAGES = {
   Q4_K: { elements: 256, words: 36 },
   Q5_K: { elements: 256, words: 44 },
   Q6_K: { elements: 256, words: 53 },
-} as const;
+};
 
 /** Whether rows of so many numbers can be stored; F16 and BF16 complete them to a multiple of four with zeros. */
 export function canStore(storage: Storage, columns: number): boolean {
@@ -38,7 +49,9 @@ export function storedStride(storage: Storage, columns: number): number {
   const { elements } = STORAGES[storage];
   if (storage === "F32") return rowStride(columns) / 4;
   if (canStore(storage, columns)) return padded(columns) / 4;
-  throw new Error(`Rows of ${columns} numbers cannot be stored as ${storage}; it takes multiples of ${elements}.`);
+  throw new Error(
+    `Rows of ${columns} numbers cannot be stored as ${storage}; it takes multiples of ${elements}.`,
+  );
 }
 
 /** Words of a stored matrix. */
@@ -74,7 +87,7 @@ export function loadStored(storage: Exclude<Storage, "F32">, name: string): stri
         return `${place}
   let low = ${NIBBLES(`${name}[at + 1u + q % 4u] >> (q / 4u * 4u)`)};
   let d = ${half("at")};
-  return d.x * vec4f(low) + d.y;`;
+  return fma(vec4f(low), vec4f(d.x), vec4f(d.y));`;
       case "Q5_0":
         return `${place}
   let low = ${NIBBLES(`${name}[at + 2u + q % 4u] >> (q / 4u * 4u)`)};
@@ -85,20 +98,20 @@ export function loadStored(storage: Exclude<Storage, "F32">, name: string): stri
   let low = ${NIBBLES(`${name}[at + 2u + q % 4u] >> (q / 4u * 4u)`)};
   let high = ((vec4u(${name}[at + 1u] >> (4u * q)) >> vec4u(0u, 1u, 2u, 3u)) & vec4u(1u)) << vec4u(4u);
   let d = ${half("at")};
-  return d.x * vec4f(low | high) + d.y;`;
+  return fma(vec4f(low | high), vec4f(d.x), vec4f(d.y));`;
       case "Q4_K":
         return `${place}
   let sub = q / 8u;
   let low = ${NIBBLES(`${name}[at + 4u + sub / 2u * 8u + q % 8u] >> (sub % 2u * 4u)`)};
   let factors = ${half("at")} * scales_${name}(at, sub);
-  return factors.x * vec4f(low) - factors.y;`;
+  return fma(vec4f(low), vec4f(factors.x), vec4f(-factors.y));`;
       case "Q5_K":
         return `${place}
   let sub = q / 8u;
   let low = ${NIBBLES(`${name}[at + 12u + sub / 2u * 8u + q % 8u] >> (sub % 2u * 4u)`)};
   let high = ((vec4u(${name}[at + 4u + q % 8u] >> sub) >> vec4u(0u, 8u, 16u, 24u)) & vec4u(1u)) << vec4u(4u);
   let factors = ${half("at")} * scales_${name}(at, sub);
-  return factors.x * vec4f(low | high) - factors.y;`;
+  return fma(vec4f(low | high), vec4f(factors.x), vec4f(-factors.y));`;
       case "Q6_K":
         return `${place}
   let part = q / 32u;
@@ -133,4 +146,56 @@ fn scales_${name}(at: u32, sub: u32) -> vec2f {
   return vec2f(f32((both & 15u) | (low << 4u)), f32((both >> 4u) | (high << 4u)));
 }
 `;
+}
+
+/** The forms whose blocks of 32 numbers can be read whole. */
+export type Blocks32 = "Q8_0" | "Q4_0" | "Q4_1" | "Q5_0" | "Q5_1";
+
+/** Whether {@linkcode loadBlock} reads this form. */
+export function hasBlocks32(storage: Storage): storage is Blocks32 {
+  return STORAGES[storage].elements === 32;
+}
+
+/**
+ * Statements that read what a block of 32 numbers shares, where it begins at word `at` of the binding `name`, and the expression of
+ * its vec4 number `q`, with the bits of {@linkcode loadStored}. Names end in `id`.
+ */
+export function loadBlock(
+  storage: Blocks32,
+  name: string,
+  at: string,
+  id: string,
+): { shared: string; quad: (q: number) => string } {
+  const word = (i: number) => `${name}[${at} + ${i}u]`;
+  const scale = `let d${id} = unpack2x16float(${word(0)});`;
+  const first = storage === "Q5_0" || storage === "Q5_1" ? 2 : 1;
+  const nibbles = [0, 1, 2, 3].map((i) => `let w${id}_${i} = ${word(first + i)};`).join(" ");
+  const low = (q: number) => NIBBLES(`w${id}_${q % 4} >> ${q < 4 ? 0 : 4}u`);
+  const withHigh = (q: number) =>
+    `(${low(q)} | (((vec4u(h${id} >> ${4 * q}u) >> vec4u(0u, 1u, 2u, 3u)) & vec4u(1u)) << vec4u(4u)))`;
+  switch (storage) {
+    case "Q8_0":
+      return {
+        shared: scale,
+        quad: (q) =>
+          `d${id}.x * vec4f((vec4i(bitcast<i32>(${word(1 + q)})) << vec4u(24u, 16u, 8u, 0u)) >> vec4u(24u))`,
+      };
+    case "Q4_0":
+      return { shared: `${scale} ${nibbles}`, quad: (q) => `d${id}.x * (vec4f(${low(q)}) - 8.0)` };
+    case "Q4_1":
+      return {
+        shared: `${scale} ${nibbles}`,
+        quad: (q) => `fma(vec4f(${low(q)}), vec4f(d${id}.x), vec4f(d${id}.y))`,
+      };
+    case "Q5_0":
+      return {
+        shared: `${scale} let h${id} = ${word(1)}; ${nibbles}`,
+        quad: (q) => `d${id}.x * (vec4f(${withHigh(q)}) - 16.0)`,
+      };
+    case "Q5_1":
+      return {
+        shared: `${scale} let h${id} = ${word(1)}; ${nibbles}`,
+        quad: (q) => `fma(vec4f(${withHigh(q)}), vec4f(d${id}.x), vec4f(d${id}.y))`,
+      };
+  }
 }

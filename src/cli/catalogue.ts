@@ -5,6 +5,7 @@
  */
 import { z } from "zod";
 import { replaySchema } from "../train/options/replay.ts";
+import { evalSchema } from "../train/options/eval.ts";
 import { exportSchema } from "../train/options/export.ts";
 import { chatSchema } from "../train/options/chat.ts";
 import { dataSchema } from "../train/options/data_command.ts";
@@ -160,6 +161,24 @@ export const DESCRIPTIONS = {
       ["score --model runs/reward/model --input rows.jsonl", "one score per row"],
     ],
     schema: scoreSchema,
+  },
+  eval: {
+    name: "eval",
+    summary: "perplexity of a language model, accuracy and calibration of a reward model",
+    description:
+      "Evaluates a model on held-out rows. A language model on texts or demonstrations: perplexity and loss per token, bits per byte, token accuracy, of the tokens that SFT with the same options would count (the end token among them). A reward model on preference pairs: accuracy, mean margin, log-loss, Brier score, and whether sigmoid(margin) can be taken as a probability. A language model on preference pairs: how often the chosen answer is the more likely one, as a whole and per token.",
+    examples: [
+      ["eval --model runs/sft/model --dataset held_out.jsonl", "perplexity of what SFT learned from"],
+      [
+        "eval --model runs/reward/model --dataset pairs.jsonl.gz",
+        "accuracy and calibration of a reward model",
+      ],
+      [
+        "eval --model DIR --dataset org/name --dataset_split test --json --output rows.jsonl",
+        "for a program, with the numbers of every row",
+      ],
+    ],
+    schema: evalSchema,
   },
   export: {
     name: "export",

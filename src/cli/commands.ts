@@ -28,6 +28,8 @@ export async function loadCommand(name: CommandName): Promise<CommandBody> {
       return (await import("./commands/chat.ts")).run;
     case "data":
       return (await import("./commands/data.ts")).run;
+    case "eval":
+      return (await import("./commands/eval.ts")).run;
     case "export":
       return (await import("./commands/export.ts")).run;
     case "score":

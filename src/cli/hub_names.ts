@@ -132,7 +132,8 @@ async function fetchDataset(
 
 /** Splits that a command reads of an entry; all of them for one that shows a dataset. */
 function wantedSplits(field: string, { split }: DatasetEntry, given: Options): string[] | undefined {
-  if (field === "dataset") return split === undefined ? undefined : [split];
+  const only = split ?? given.datasetSplit as string | undefined;
+  if (field === "dataset") return only === undefined ? undefined : [only];
   const train = split ??
     (field === "datasetName" ? given.datasetTrainSplit as string | undefined : undefined);
   const test = field === "datasetName" && split === undefined ? given.datasetTestSplit : undefined;

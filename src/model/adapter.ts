@@ -26,7 +26,9 @@ import type { HostTensor, Params } from "./params.ts";
 
 /** An adapter of a model. */
 export interface Adapter {
+  /** What it is. */
   config: LoraConfig;
+  /** Its matrices. */
   params: Params;
   /** Adapted modules by the label of the base's slot. */
   targets: Map<string, Target[]>;
@@ -38,12 +40,15 @@ export interface Adapter {
 export interface Target {
   /** Name of the module, `model.layers.0.self_attn.q_proj`. */
   module: string;
-  /** Labels of its slots. */
+  /** Label of the slot of A. */
   a: string;
+  /** Label of the slot of B. */
   b: string;
+  /** Label of the slot of the magnitudes. */
   magnitude?: string;
   /** First of its rows in the base's slot. */
   first: number;
+  /** Factor of B·A. */
   scale: number;
   /** Its number among all, which keys its dropout. */
   salt: number;

@@ -132,8 +132,10 @@ export function readConfig(directory: string): ModelConfig {
 
 /** Writes `config.json`, and `generation_config.json` for a causal model, into a directory that exists. */
 export function writeConfig(directory: string, config: ModelConfig, storage: StorageName = "F32"): void {
+  // transformers 5 refuses these where they are whole numbers without a point.
+  const withPoints = (text: string) => text.replace(/("(?:attn|final)_logit_softcapping": \d+)(?=[,\n])/g, "$1.0");
   const write = (name: string, json: JsonObject) =>
-    writeTextAtomically(join(directory, name), JSON.stringify(json, null, 2) + "\n");
+    writeTextAtomically(join(directory, name), withPoints(JSON.stringify(json, null, 2)) + "\n");
   const json = configJson(config, storage);
   write("config.json", json);
   if (config.architecture === "causal") {

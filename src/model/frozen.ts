@@ -9,7 +9,7 @@
 import { canStore, type Storage, STORAGES, storedWords } from "../../kernels/storage.ts";
 import { allocate, flush, slice, write } from "../gpu/buffers.ts";
 import type { Gpu, GpuWindow } from "../gpu/device.ts";
-import { ggmlBytes, type GgmlType, quantizeQ80 } from "./ggml_types.ts";
+import { ggmlBytes, quantizeQ80 } from "./ggml_types.ts";
 import { type Layout, type Part, place, rowsOf, sizesOf, type Slot } from "./layout.ts";
 import type { GgufWeights } from "./open_gguf.ts";
 import { type HostTensor, type Params, uploadParams } from "./params.ts";
@@ -21,8 +21,11 @@ export type Dtype = "f32" | "f16" | "bf16" | "q8_0" | "as-stored";
 
 /** A run of rows of a slot. */
 export interface StoredRows {
+  /** Their form. */
   storage: Storage;
+  /** How many. */
   rows: number;
+  /** Where they lie. */
   window: GpuWindow;
 }
 

@@ -75,6 +75,7 @@ export function makeModel(gpu: Gpu, config: ModelConfig, weight: (name: string) 
 export interface SaveOptions {
   /** A model's directory or GGUF file. */
   tokenizerFrom?: string;
+  /** Float32 if not given. */
   storage?: StorageName;
 }
 

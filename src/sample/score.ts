@@ -18,6 +18,8 @@ export interface TokenScores {
   logprobs: Float32Array;
   /** Entropy in nats of the distribution that the token was scored under. */
   entropy: Float32Array;
+  /** 1 where the token is the most likely one, else 0. */
+  correct: Float32Array;
 }
 
 /** Options of {@linkcode score}. */
@@ -35,30 +37,53 @@ export async function score(
   documents: number[][],
   { temperature = 1, batchSize = 16 }: ScoringOptions = {},
 ): Promise<TokenScores[]> {
+  const scorer = tokenScorer(workspace, model, temperature), scores: TokenScores[] = [];
+  try {
+    for (let at = 0; at < documents.length; at += batchSize) {
+      scores.push(...await scorer(documents.slice(at, at + batchSize)));
+    }
+  } finally {
+    scorer.close();
+  }
+  return scores;
+}
+
+/** Scores documents in one pass. */
+export interface TokenScorer {
+  (documents: number[][]): Promise<TokenScores[]>;
+  /** Frees its plans; the model stays. */
+  close(): void;
+}
+
+/** A scorer with a language model. */
+export function tokenScorer(workspace: Workspace, model: Model, temperature = 1): TokenScorer {
   const plan = planCache(workspace, (tape, tokens: number) => {
     const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
     const targets = tape.input("targets", [tokens], "u32");
-    const { logprob, entropy } = logProb(tape, hidden, headOf(tape, model, true), targets, temperature);
-    tape.output("logprob", logprob);
-    tape.output("entropy", entropy);
+    const { logprob, entropy, correct } = logProb(
+      tape,
+      hidden,
+      headOf(tape, model, true),
+      targets,
+      temperature,
+    );
+    for (const [name, tensor] of Object.entries({ logprob, entropy, correct })) tape.output(name, tensor);
   });
-  const scores: TokenScores[] = [];
-  try {
-    for (let at = 0; at < documents.length; at += batchSize) {
-      const packed = packBatch(documents.slice(at, at + batchSize));
-      const { ids, positions, starts, ends, tokens, first, lengths } = packed;
-      const targets = new Uint32Array(tokens);
-      first.forEach((begin, i) => targets.set(ids.subarray(begin + 1, begin + lengths[i]), begin));
-      const out = await plan(tokens).run({ ids, positions, starts, ends, targets });
-      first.forEach((begin, i) => {
-        const end = begin + lengths[i] - 1;
-        scores.push({ logprobs: out.logprob.slice(begin, end), entropy: out.entropy.slice(begin, end) });
-      });
-    }
-  } finally {
-    plan.destroy();
-  }
-  return scores;
+  const score = async (documents: number[][]): Promise<TokenScores[]> => {
+    const { ids, positions, starts, ends, tokens, first, lengths } = packBatch(documents);
+    const targets = new Uint32Array(tokens);
+    first.forEach((begin, i) => targets.set(ids.subarray(begin + 1, begin + lengths[i]), begin));
+    const out = await plan(tokens).run({ ids, positions, starts, ends, targets });
+    return documents.map((_, i) => {
+      const begin = first[i], end = begin + lengths[i] - 1;
+      return {
+        logprobs: out.logprob.slice(begin, end),
+        entropy: out.entropy.slice(begin, end),
+        correct: out.correct.slice(begin, end),
+      };
+    });
+  };
+  return Object.assign(score, { close: () => plan.destroy() });
 }
 
 /** Documents scored in one pass by a reward model. */

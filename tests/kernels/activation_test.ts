@@ -1,5 +1,5 @@
 import assert from "node:assert/strict";
-import { type Activation, activation, activationBackward } from "../../kernels/activation.ts";
+import { type Activation, activation, activationBackward, isGated } from "../../kernels/activation.ts";
 import { padded, rowStride } from "../../kernels/kernel.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
 import { differences, OUTSIDE, run, unpadded } from "./launches.ts";
@@ -7,6 +7,20 @@ import { random, relativeError, stored, testOnProfiles } from "./helpers.ts";
 
 const silu = (x: number) => x / (1 + Math.exp(-x));
 const gelu = (x: number) => 0.5 * x * (1 + Math.tanh(Math.sqrt(2 / Math.PI) * (x + 0.044715 * x ** 3)));
+
+/** erf, by its series, which converges everywhere and in float64 is exact enough up to 3, and by its continued fraction. */
+function erf(x: number): number {
+  const z = Math.abs(x);
+  if (z < 3) {
+    let term = z, sum = z;
+    for (let n = 1; n < 80; n++) sum += (term *= -z * z / n) / (2 * n + 1);
+    return Math.sign(x) * 2 / Math.sqrt(Math.PI) * sum;
+  }
+  let fraction = 0;
+  for (let n = 60; n > 0; n--) fraction = n / 2 / (z + fraction);
+  return Math.sign(x) * (1 - Math.exp(-z * z) / Math.sqrt(Math.PI) / (z + fraction));
+}
+const geluErf = (x: number) => 0.5 * x * (1 + erf(x / Math.SQRT2));
 
 /** Runs the activation and its gradient on `x`: [rows, cols], or gates and ups of that size. */
 async function runActivation(
@@ -17,12 +31,12 @@ async function runActivation(
   [gate, up]: Float32Array[],
   dy: Float32Array,
 ) {
-  const half = padded(cols), ld = rowStride(cols), width = rowStride(kind === "swiglu" ? 2 * half : cols);
+  const half = padded(cols), ld = rowStride(cols), width = rowStride(isGated(kind) ? 2 * half : cols);
   const x = new Float32Array((rows + 1) * width).fill(OUTSIDE);
   for (let r = 0; r < rows; r++) {
-    x.fill(0, r * width, r * width + (kind === "swiglu" ? 2 * half : half));
+    x.fill(0, r * width, r * width + (isGated(kind) ? 2 * half : half));
     x.set(gate.subarray(r * cols, r * cols + cols), r * width);
-    if (kind === "swiglu") x.set(up.subarray(r * cols, r * cols + cols), r * width + half);
+    if (isGated(kind)) x.set(up.subarray(r * cols, r * cols + cols), r * width + half);
   }
   const outside = { extraRows: 1, outside: OUTSIDE };
   const data = {
@@ -46,7 +60,7 @@ async function runActivation(
   return {
     y: unpadded(got.y, rows, cols, `${kind} y`),
     dgate: part(0),
-    dup: kind === "swiglu" ? part(half) : undefined,
+    dup: isGated(kind) ? part(half) : undefined,
   };
 }
 
@@ -59,24 +73,38 @@ testOnProfiles("activations and their gradients equal float64", async (gpu) => {
       assert.ok(error < 2e-6, `${what} [${rows}, ${cols}] has a relative error of ${error}`);
     };
     const slope = (f: (x: number) => number, x: number) => differences([x], ([v]) => f(v))[0];
-    const swiglu = await runActivation(gpu, "swiglu", rows, cols, [gate, up], dy);
-    close("swiglu", swiglu.y, Array.from(gate, (g, i) => silu(g) * up[i]));
-    close("swiglu dgate", swiglu.dgate, Array.from(gate, (g, i) => dy[i] * up[i] * slope(silu, g)));
-    close("swiglu dup", swiglu.dup!, Array.from(gate, (g, i) => dy[i] * silu(g)));
-    const plain = await runActivation(gpu, "gelu", rows, cols, [gate], dy);
-    close("gelu", plain.y, Array.from(gate, gelu));
-    close("gelu dx", plain.dgate, Array.from(gate, (g, i) => dy[i] * slope(gelu, g)));
+    for (const [kind, of] of [["swiglu", silu], ["geglu", gelu]] as const) {
+      const gated = await runActivation(gpu, kind, rows, cols, [gate, up], dy);
+      close(kind, gated.y, Array.from(gate, (g, i) => of(g) * up[i]));
+      close(`${kind} dgate`, gated.dgate, Array.from(gate, (g, i) => dy[i] * up[i] * slope(of, g)));
+      close(`${kind} dup`, gated.dup!, Array.from(gate, (g, i) => dy[i] * of(g)));
+    }
+    for (const [kind, of] of [["gelu", gelu], ["gelu_erf", geluErf]] as const) {
+      const plain = await runActivation(gpu, kind, rows, cols, [gate], dy);
+      close(kind, plain.y, Array.from(gate, of));
+      close(`${kind} dx`, plain.dgate, Array.from(gate, (g, i) => dy[i] * slope(of, g)));
+    }
   }
 });
 
 testOnProfiles("large inputs stay finite and take their limits", async (gpu) => {
   const x = new Float32Array([-3e4, -1e3, -89, -30, 30, 89, 1e3, 3e4]), ones = x.map(() => 1);
-  const swiglu = await runActivation(gpu, "swiglu", 2, 4, [x, ones], ones);
-  const plain = await runActivation(gpu, "gelu", 2, 4, [x], ones);
-  for (const { y, dgate } of [swiglu, plain]) {
+  for (const kind of ["swiglu", "geglu", "gelu", "gelu_erf"] as const) {
+    const { y, dgate } = await runActivation(gpu, kind, 2, 4, [x, ones], ones);
     for (let i = 0; i < x.length; i++) {
       assert.ok(Math.abs(y[i] - Math.max(0, x[i])) <= 1e-11 + 1e-6 * Math.abs(x[i]), `f(${x[i]}) = ${y[i]}`);
       assert.ok(Math.abs(dgate[i] - (x[i] > 0 ? 1 : 0)) < 1e-6, `f'(${x[i]}) = ${dgate[i]}`);
     }
   }
+});
+
+testOnProfiles("the exact GELU is erf's along the whole line, where its formulas meet too", async (gpu) => {
+  // They change at |x| = √2.
+  const x = Float32Array.from({ length: 4096 }, (_, i) => i < 4000 ? (i - 2000) / 150 : Math.SQRT2 + (i - 4048) * 1e-6);
+  const { y, dgate } = await runActivation(gpu, "gelu_erf", 64, 64, [x], x.map(() => 1));
+  x.forEach((v, i) => {
+    const normal = 0.5 * (1 + erf(v / Math.SQRT2)), density = Math.exp(-v * v / 2) / Math.sqrt(2 * Math.PI);
+    assert.ok(Math.abs(y[i] - v * normal) <= 3e-7 * Math.max(Math.abs(v), 0.1), `gelu(${v}) is ${y[i]}`);
+    assert.ok(Math.abs(dgate[i] - normal - v * density) <= 6e-7, `its slope at ${v} is ${dgate[i]}`);
+  });
 });

@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { attention } from "../../kernels/attention.ts";
-import { attentionDecode } from "../../kernels/attention_decode.ts";
+import { type Attending, attentionDecode } from "../../kernels/attention_decode.ts";
 import { cacheFill } from "../../kernels/cache_fill.ts";
 import { padded, rowStride } from "../../kernels/kernel.ts";
 import { rope } from "../../kernels/rope.ts";
@@ -20,11 +20,10 @@ function vectors(floats: (n: number) => Float32Array, rows: number, count: numbe
   >;
 }
 
-interface Heads {
+interface Heads extends Attending {
   heads: number;
   kvHeads: number;
   headDim: number;
-  scale: number;
 }
 
 /** Packs prompts, fills the cache from them, then decodes one token per row; `fresh` is the new tokens' qkv, rotated. */
@@ -35,7 +34,7 @@ async function decode(
   shape: Heads,
   { seed = 1, rotary = false } = {},
 ) {
-  const { heads, kvHeads, headDim } = shape;
+  const { heads, kvHeads, headDim, rotaryDims = headDim } = shape;
   const rows = lengths.length, ds = padded(headDim), ld = rowStride((heads + 2 * kvHeads) * ds);
   const ldo = rowStride(heads * ds);
   const { floats } = random(seed);
@@ -48,7 +47,7 @@ async function decode(
   const prefill = vectors(floats, tokens, heads + 2 * kvHeads, headDim);
   const fresh = vectors(floats, rows, heads + 2 * kvHeads, headDim);
   const cache = new Float32Array((rows * capacity + 3) * kvHeads * ds).fill(UNTOUCHED);
-  const angles = floats((Math.max(...lengths) + 1) * headDim / 2).map((x) => 3 * x);
+  const angles = floats((Math.max(...lengths) + 1) * rotaryDims / 2).map((x) => 3 * x);
   const buffers = {
     prefill: upload(gpu, prefill),
     qkv: upload(gpu, fresh),
@@ -64,7 +63,7 @@ async function decode(
   const { qkv, lengths: positions, keys, values, out, cos, sin } = buffers;
   const size = { rows, capacity, ...shape };
   const maxLength = Math.max(...lengths);
-  const turn = { tokens: rows, ld, heads: heads + kvHeads, rotaryDims: headDim, headStride: ds };
+  const turn = { tokens: rows, ld, heads: heads + kvHeads, rotaryDims, headStride: ds };
   runOnce(gpu, [
     cacheFill(gpu.profile, { ...buffers, qkv: buffers.prefill }, { ...size, maxLength }),
     attentionDecode(
@@ -96,9 +95,10 @@ async function decode(
 function reference(
   r: Awaited<ReturnType<typeof decode>>,
   lengths: number[],
-  { heads, kvHeads, headDim, scale }: Heads,
+  { heads, kvHeads, headDim, scale, window = Infinity, softCap }: Heads,
 ) {
   const { ds, ld, ldo } = r;
+  const capped = (s: number) => softCap === undefined ? s : softCap * Math.tanh(s / softCap);
   const out = new Float64Array(lengths.length * ldo);
   lengths.forEach((length, row) => {
     const rowOf = (slot: number) =>
@@ -108,7 +108,7 @@ function reference(
       const scores = Array.from({ length: length + 1 }, (_, slot) => {
         let s = 0;
         for (let d = 0; d < headDim; d++) s += r.fresh[row * ld + h * ds + d] * rowOf(slot)[k + d];
-        return s * scale;
+        return length - slot < window ? capped(s * scale) : -Infinity;
       });
       const top = Math.max(...scores);
       const sum = scores.reduce((a, s) => a + Math.exp(s - top), 0);
@@ -134,6 +134,31 @@ for (const headDim of [8, 10, 12, 16, 20, 32, 64, 80]) {
     }
   });
 }
+
+/** Forms of attention beside the plain one; the rotated columns are whole vec4s, halves of one, and none past them. */
+const FORMS: [headDim: number, Omit<Attending, "scale">][] = [
+  [8, { window: 1 }],
+  [10, { window: 7, rotaryDims: 6 }],
+  [12, { softCap: 2 }],
+  [16, { window: 70, softCap: 3, rotaryDims: 4 }],
+  [20, { window: 16, softCap: 0.7, rotaryDims: 16 }],
+  [32, { window: 5, rotaryDims: 16 }],
+  [64, { softCap: 50, rotaryDims: 16 }],
+  [80, { window: 33, softCap: 4, rotaryDims: 20 }],
+];
+
+testOnProfiles("windows, soft caps and partly turned heads are float64's", async (gpu) => {
+  for (const [headDim, form] of FORMS) {
+    const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim), ...form };
+    const lengths = [5, 0, 131, 64, 17];
+    for (const rotary of [false, true]) {
+      const got = await decode(gpu, lengths, 140, shape, { rotary });
+      const error = relativeError(got.out, reference(got, lengths, shape));
+      assert.ok(error < 2e-6, `${JSON.stringify(shape)}: the relative error is ${error}`);
+      assert.ok(got.out.every((x, i) => i % got.ds < headDim || x === 0), "the padding columns are not zero");
+    }
+  }
+});
 
 testOnProfiles("query heads share cached heads in any ratio", async (gpu) => {
   for (const [heads, kvHeads, headDim] of [[3, 1, 8], [5, 3, 8], [2, 2, 8], [6, 1, 64], [9, 3, 64]]) {
@@ -174,14 +199,17 @@ testOnProfiles("the caches hold the prompt, then the new token, and nothing else
 });
 
 testOnProfiles("a decoded token has the numbers that the packed forward pass gives it", async (gpu) => {
-  for (const headDim of [8, 10, 20, 32, 64, 80]) {
-    const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim) };
-    const length = 37, tokens = 64, first = 16;
+  const plain = [8, 10, 20, 32, 64, 80].map((headDim): typeof FORMS[0] => [headDim, {}]);
+  for (const [headDim, form] of [...plain, ...FORMS]) {
+    const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim), ...form };
+    const length = 37, tokens = 64, first = 16, window = form.window ?? Infinity;
     const got = await decode(gpu, [length], 40, shape, { seed: headDim, rotary: true });
     const qkv = vectors(random(9).floats, tokens, 8, headDim);
     qkv.set(got.prefill.subarray(0, length * got.ld), first * got.ld);
     qkv.set(got.fresh, (first + length) * got.ld);
-    const starts = Uint32Array.from({ length: tokens }, (_, i) => i < first ? 0 : i < 56 ? first : 56);
+    const starts = Uint32Array.from({ length: tokens }, (_, i) => {
+      return Math.max(i - window + 1, i < first ? 0 : i < 56 ? first : 56);
+    });
     const buffers = {
       qkv: upload(gpu, qkv),
       starts: upload(gpu, starts),
@@ -192,6 +220,6 @@ testOnProfiles("a decoded token has the numbers that the packed forward pass giv
     const width = 4 * got.ds, at = (first + length) * width;
     const packed = (await readFloats(gpu, buffers.out)).slice(at, at + width);
     if (gpu.profile.kind === "cpu") assert.deepEqual(got.out, packed);
-    else assert.ok(relativeError(got.out, packed) < 1e-6);
+    else assert.ok(relativeError(got.out, packed) < 1e-6, JSON.stringify(shape));
   }
 });

@@ -44,8 +44,10 @@ function heads(
 
 /** Forward and gradients in float64, written from the formulas. */
 function reference(qkv: Float32Array, dout: Float32Array, starts: Uint32Array, shape: AttentionShape) {
-  const { tokens, heads, kvHeads, headDim, scale } = shape;
+  const { tokens, heads, kvHeads, headDim, scale, softCap } = shape;
   const ds = padded(headDim), ld = (heads + 2 * kvHeads) * ds;
+  const capped = (s: number) => softCap === undefined ? s : softCap * Math.tanh(s / softCap);
+  const slope = (c: number) => softCap === undefined ? 1 : 1 - (c / softCap) ** 2;
   const out = new Float64Array(tokens * heads * ds), lse = new Float64Array(heads * tokens);
   const dqkv = new Float64Array(tokens * ld);
   for (let h = 0; h < heads; h++) {
@@ -56,7 +58,7 @@ function reference(qkv: Float32Array, dout: Float32Array, starts: Uint32Array, s
       for (let j = starts[i]; j <= i; j++) {
         let s = 0;
         for (let d = 0; d < headDim; d++) s += qkv[i * ld + q + d] * qkv[j * ld + k + d];
-        scores.push(s * scale);
+        scores.push(capped(s * scale));
       }
       const top = Math.max(...scores);
       const sum = scores.reduce((a, s) => a + Math.exp(s - top), 0);
@@ -72,7 +74,7 @@ function reference(qkv: Float32Array, dout: Float32Array, starts: Uint32Array, s
         const j = starts[i] + x;
         let dp = 0;
         for (let d = 0; d < headDim; d++) dp += dout[at + d] * qkv[j * ld + v + d];
-        const w = weight * (dp - delta) * scale;
+        const w = weight * (dp - delta) * scale * slope(scores[x]);
         for (let d = 0; d < headDim; d++) {
           dqkv[i * ld + q + d] += w * qkv[j * ld + k + d];
           dqkv[j * ld + k + d] += w * qkv[i * ld + q + d];
@@ -175,6 +177,14 @@ testOnProfiles("query heads share key heads in any ratio", async (gpu) => {
 
 testOnProfiles("a sliding window limits what a query sees", async (gpu) => {
   await check(gpu, [90, 33], { tokens: 150, heads: 2, kvHeads: 1, headDim: 8, scale: 0.3 }, 13);
+});
+
+testOnProfiles("soft caps bend the scores, forward and back, with windows and without", async (gpu) => {
+  // Scores reach three times the cap, and with the second cap hardly a hundredth.
+  for (const [headDim, softCap, window] of [[8, 2, undefined], [12, 50, 5], [20, 0.5, 13], [64, 3, 9]] as const) {
+    const shape = { headDim, scale: headDim === 12 ? 0.1 : scaleOf(headDim), softCap };
+    await check(gpu, [19, 1, 40, 7], { tokens: 83, heads: 4, kvHeads: 2, ...shape }, window);
+  }
 });
 
 testOnProfiles("a single token attends to itself", async (gpu) => {

@@ -11,6 +11,8 @@ import { attentionDecode } from "../../kernels/attention_decode.ts";
 import { cacheFill } from "../../kernels/cache_fill.ts";
 import { columnSums } from "../../kernels/column_sums.ts";
 import { decodeLayer } from "../../kernels/decode_layer.ts";
+import { magnitudeGradient, rowGains, scaleColumns } from "../../kernels/dora.ts";
+import { dropout } from "../../kernels/dropout.ts";
 import { elementwise, fill } from "../../kernels/elementwise.ts";
 import { embedding, embeddingBackward } from "../../kernels/embedding.ts";
 import { headNorm, headNormBackward, headNormGains } from "../../kernels/head_norm.ts";
@@ -29,6 +31,8 @@ import { rope } from "../../kernels/rope.ts";
 import { rowDot, rowDotBackward } from "../../kernels/row_dot.ts";
 import { sampleTokens } from "../../kernels/sample.ts";
 import { softCap, softCapBackward } from "../../kernels/soft_cap.ts";
+import { type Storage, STORAGES } from "../../kernels/storage.ts";
+import { unpack } from "../../kernels/unpack.ts";
 import { narrow } from "../../kernels/window.ts";
 
 /** Stands for any set of buffers. */
@@ -44,7 +48,8 @@ function combinations<T>(fields: { [K in keyof T]: T[K][] }): T[] {
   return all as T[];
 }
 
-const HEAD_DIMS = [8, 10, 12, 16, 20, 32, 64, 80, 96, 128];
+const HEAD_DIMS = [8, 10, 12, 16, 20, 32, 64, 80, 96, 128, 256];
+const STORED = Object.keys(STORAGES) as Storage[];
 const VOCABULARIES = [331, 5000];
 
 /** The launches of each kernel file for shapes that reach all of its variants. */
@@ -73,7 +78,7 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
     ),
   "cache_fill.ts": (profile) => [cacheFill(profile, any, { ...CACHE, headDim: 8, maxLength: 5 })],
   "column_sums.ts": (profile) =>
-    (["plain", "rows", "rms", "layer"] as const)
+    (["plain", "rows", "product", "rms", "layer"] as const)
       .flatMap((kind) => [3, 3000].flatMap((rows) => columnSums(profile, kind, any, { rows, cols: 8 }))),
   "decode_layer.ts": (profile) =>
     profile.kind === "gpu"
@@ -89,12 +94,24 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
           }, places);
         })
       ),
+  "dora.ts": (profile) => [
+    rowGains(profile, any, { first: 0, count: 3, cols: 8 }),
+    ...[false, true].flatMap((add) => [
+      scaleColumns(profile, any, { rows: 3, cols: 8 }, add),
+      scaleColumns(profile, { z: 0, gain: 0, y: 0 }, { rows: 3, cols: 8 }, add),
+    ]),
+    magnitudeGradient(profile, any, { first: 0, count: 3 }),
+  ],
+  "dropout.ts": (profile) =>
+    [false, true].map((add) => dropout(profile, any, { rows: 3, cols: 8, rate: 0.5, salt: 1 }, add)),
   "elementwise.ts": (profile) => [
     elementwise(profile, { name: "lint", expression: "a * b", scalars: ["b"] }, { a: 0, b: 0 }, 0, 8),
     fill(profile, 0, 8, 0),
   ],
   "embedding.ts": (profile) => [
-    ...[false, true].map((add) => embedding(profile, any, { tokens: 3, vocab: 5, cols: 8 }, add)),
+    ...[false, true].flatMap((add) =>
+      STORED.map((storage) => embedding(profile, any, { tokens: 3, vocab: 5, cols: 256, storage }, add))
+    ),
     embeddingBackward(profile, any, { tokens: 3, vocab: 5, cols: 8 }),
   ],
   "head_norm.ts": (profile) => [
@@ -116,7 +133,17 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
       bias: [undefined, 0],
       residual: [undefined, 0],
       accumulate: [false, true],
-    }).map(({ bias, residual, ...shape }) => matmul(profile, { a: 0, b: 0, c: 0, bias, residual }, shape)),
+      storage: ["F32"] as Storage[],
+    }).concat(combinations({
+      trans: ["nn", "nt"] as Trans[],
+      m: [1, 9, 17, 32, 1024],
+      n: [256, 1024],
+      k: [256],
+      bias: [undefined, 0],
+      residual: [undefined, 0],
+      accumulate: [false, true],
+      storage: STORED,
+    })).map(({ bias, residual, ...shape }) => matmul(profile, { a: 0, b: 0, c: 0, bias, residual }, shape)),
   "norm.ts": (profile) =>
     ([["rms", false], ["rms", true], ["layer", false]] as const).flatMap(([kind, plusOne]) => {
       const shape = { kind, plusOne, rows: 3, cols: 8, eps: 1e-5 };
@@ -155,6 +182,8 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
     softCap(profile, any, { count: 8, cap: 30 }),
     softCapBackward(profile, any, { count: 8, cap: 30 }),
   ],
+  "unpack.ts": (profile) =>
+    STORED.map((storage) => unpack(profile, { x: 0, y: 0 }, { rows: 3, cols: 256, storage })),
   "window.ts": (profile) => [narrow(profile, any, { tokens: 3, window: 2 })],
 };
 

@@ -5,7 +5,7 @@ import { OUTSIDE, run, unpadded } from "./launches.ts";
 import { random, relativeError, stored, testOnProfiles } from "./helpers.ts";
 
 testOnProfiles("column sums add what their table says to what was there", async (gpu) => {
-  for (const kind of ["plain", "rows", "rms", "layer"] as ColumnSum[]) {
+  for (const kind of ["plain", "rows", "product", "rms", "layer"] as ColumnSum[]) {
     for (
       const [rows, cols] of [[1, 1], [5, 3], [32, 8], [33, 115], [200, 64], [97, 261], [2500, 12], [40, 1024]]
     ) {
@@ -25,6 +25,7 @@ testOnProfiles("column sums add what their table says to what was there", async 
           const v = x[r * cols + c], g = dy[r * cols + c];
           if (kind === "plain") sum += v;
           else if (kind === "rows") sum += s[r] * v;
+          else if (kind === "product") sum += v * g;
           else if (kind === "rms") sum += v * s[r] * g;
           else sum += (v - s[rows + r]) * s[r] * g;
         }

@@ -23,6 +23,13 @@ async function check(gpu: Gpu, c: Case): Promise<void> {
   const [rowsA, colsA] = trans === "tn" ? [k, m] : [m, k];
   const [rowsB, colsB] = trans === "nt" ? [n, k] : [k, n];
   const { lda = rowStride(colsA), ldb = rowStride(colsB), ldc = rowStride(n) } = c;
+  const begin = { a: 0, b: 0, c: 0, bias: 0, ...c.offsets };
+  /** Memory that begins before the operand. */
+  const behind = (memory: Float32Array, floats: number, outside: number) => {
+    const all = new Float32Array(floats + memory.length).fill(outside, 0, floats);
+    all.set(memory, floats);
+    return all;
+  };
   const rowsPer = (stride: number | undefined, ld: number) => stride === undefined ? 0 : stride / ld;
 
   const a = Array.from({ length: count }, () => floats(rowsA * colsA));
@@ -45,14 +52,17 @@ async function check(gpu: Gpu, c: Case): Promise<void> {
     return joined;
   };
   const buffers = {
-    a: upload(gpu, together(a, rowsA, colsA, lda, batch?.strideA, NaN)),
-    b: upload(gpu, together(b, rowsB, colsB, ldb, batch?.strideB, NaN)),
-    c: upload(gpu, together(old, m, n, ldc, batch?.strideC, OUTSIDE)),
-    ...(c.bias ? { bias: upload(gpu, stored(bias, 1, n)) } : {}),
-    ...(c.residual ? { residual: upload(gpu, together(added, m, n, ldc, batch?.strideC, NaN)) } : {}),
+    a: upload(gpu, behind(together(a, rowsA, colsA, lda, batch?.strideA, NaN), begin.a, NaN)),
+    b: upload(gpu, behind(together(b, rowsB, colsB, ldb, batch?.strideB, NaN), begin.b, NaN)),
+    c: upload(gpu, behind(together(old, m, n, ldc, batch?.strideC, OUTSIDE), begin.c, OUTSIDE)),
+    ...(c.bias ? { bias: upload(gpu, behind(stored(bias, 1, n), begin.bias, NaN)) } : {}),
+    ...(c.residual
+      ? { residual: upload(gpu, behind(together(added, m, n, ldc, batch?.strideC, NaN), begin.c, NaN)) }
+      : {}),
   };
   runOnce(gpu, [matmul(gpu.profile, buffers, c)]);
-  const got = await readFloats(gpu, buffers.c);
+  const memory = await readFloats(gpu, buffers.c), got = memory.subarray(begin.c);
+  assert.ok(memory.subarray(0, begin.c).every((x) => x === OUTSIDE), `${name} wrote before C`);
 
   const want: number[] = [], have: number[] = [];
   const strideC = batch?.strideC ?? 0;
@@ -139,6 +149,14 @@ testOnProfiles("a batch of products reads and writes at its strides", async (gpu
   }
 });
 
+testOnProfiles("operands may begin inside what is bound, as parts of wider matrices", async (gpu) => {
+  for (const trans of transpositions) {
+    const offsets = { a: 8, b: 20, c: 12, bias: 4 };
+    await check(gpu, { trans, m: 13, n: 22, k: 27, lda: 44, ldb: 36, ldc: 64, offsets, bias: true });
+    await check(gpu, { trans, m: 40, n: 5, k: 9, ldc: 36, offsets, residual: true, accumulate: true, scale: 2 });
+  }
+});
+
 testOnProfiles("a row has the same bits alone and in a batch of any size", async (gpu) => {
   const n = 67, k = 91;
   const { floats } = random(5);
@@ -157,8 +175,10 @@ testOnProfiles("a row has the same bits alone and in a batch of any size", async
   }
 });
 
-Deno.test("a leading dimension that is no multiple of four is refused", () => {
+Deno.test("a leading dimension or offset that is no multiple of four is refused", () => {
   const profile = { kind: "cpu", lanes: 8 } as const;
   const shape = { trans: "nn", m: 2, n: 2, k: 2, lda: 5 } as const;
   assert.throws(() => matmul(profile, { a: 0, b: 0, c: 0 }, shape), /multiple of 4/);
+  const offset = { ...shape, lda: 4, offsets: { c: 2 } };
+  assert.throws(() => matmul(profile, { a: 0, b: 0, c: 0 }, offset), /offset of 2 floats/);
 });

@@ -23,14 +23,21 @@ function reference(
   return x.map((v, c) => (v - mean) * r * w[c] + (kind === "layer" ? b[c] : 0));
 }
 
-async function check(gpu: Gpu, kind: NormKind, rows: number, cols: number, mean = 0, tolerance = 2e-6) {
+async function check(
+  gpu: Gpu,
+  kind: NormKind,
+  rows: number,
+  cols: number,
+  { mean = 0, tolerance = 2e-6, plusOne = false } = {},
+) {
   const { floats } = random(rows * 1000 + cols);
   const x = floats(rows * cols).map((v) => v + mean),
     w = floats(cols),
     b = floats(cols),
     dy = floats(x.length);
   const old = floats(x.length);
-  const shape = { kind, rows, cols, eps: EPS };
+  const shape = { kind, rows, cols, eps: EPS, plusOne };
+  const gains = Float64Array.from(w, (v) => plusOne ? 1 + v : v);
   const count = kind === "rms" ? rows : 2 * rows;
   const matrix = (values: ArrayLike<number>) =>
     stored(values, rows, cols, { extraRows: 2, outside: OUTSIDE });
@@ -59,9 +66,9 @@ async function check(gpu: Gpu, kind: NormKind, rows: number, cols: number, mean 
     const { mean, r: inverse } = statistics(kind, values);
     stats[r] = inverse;
     if (kind === "layer") stats[rows + r] = mean;
-    y.push(...reference(kind, values, w, b));
+    y.push(...reference(kind, values, gains, b));
     dx.push(
-      ...differences(values, (v) => reference(kind, v, w, b).reduce((sum, out, c) => sum + out * g[c], 0)),
+      ...differences(values, (v) => reference(kind, v, gains, b).reduce((sum, out, c) => sum + out * g[c], 0)),
     );
   }
   const close = (what: string, have: Float32Array, want: number[]) => {
@@ -83,9 +90,15 @@ for (const kind of ["rms", "layer"] as const) {
 
   testOnProfiles(`${kind} norm is exact for rows far from zero, whatever their padding`, async (gpu) => {
     // A mean of 30 over a spread of 1 costs f32 about five bits; the padding must cost nothing on top.
-    for (const cols of [5, 6, 7, 8]) await check(gpu, kind, 9, cols, 30, 2e-5);
+    for (const cols of [5, 6, 7, 8]) await check(gpu, kind, 9, cols, { mean: 30, tolerance: 2e-5 });
   });
 }
+
+testOnProfiles("Gemma's norm multiplies with one more than its weight, in the gradient too", async (gpu) => {
+  for (const [rows, cols] of [[1, 6], [7, 5], [33, 115], [2, 1024]]) {
+    await check(gpu, "rms", rows, cols, { plusOne: true });
+  }
+});
 
 testOnProfiles("layer norm of one column is its bias, with no gradient", async (gpu) => {
   const x = new Float32Array([3, -40, 1000]);

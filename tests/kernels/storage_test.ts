@@ -100,6 +100,24 @@ for (const storage of STORED) {
   });
 }
 
+testOnProfiles("a row alone has the bits that it has among others, in every form", async (gpu) => {
+  for (const storage of STORED) {
+    const [n, k] = SHAPES[STORAGES[storage].elements][1];
+    const a = random(9).floats(34 * k), { words } = randomStored(storage, n, k, 3);
+    const rowsOf = async (m: number) => {
+      const buffers = {
+        a: upload(gpu, stored(a.subarray(0, m * k), m, k, { extraRows: 40 })),
+        b: upload(gpu, words),
+        c: upload(gpu, new Float32Array(m * rowStride(n))),
+      };
+      runOnce(gpu, [matmul(gpu.profile, buffers, { trans: "nt", m, n, k, storage })]);
+      return (await readFloats(gpu, buffers.c)).subarray(0, n);
+    };
+    const alone = await rowsOf(1);
+    for (const m of [3, 8, 34]) assert.deepEqual(await rowsOf(m), alone, `${storage}, ${m} rows`);
+  }
+});
+
 Deno.test("rows that are not whole blocks are refused", () => {
   assert.throws(() => storedStride("Q8_0", 48), /Rows of 48 numbers cannot be stored as Q8_0; it takes multiples of 32/);
 });

@@ -5,9 +5,11 @@ import type { ModelConfig } from "../../src/model/config.ts";
 import { hostTensor } from "../../src/model/frozen.ts";
 import { destroyModel, loadModel, makeModel } from "../../src/model/load.ts";
 import { openModel } from "../../src/model/open.ts";
+import { writeParams } from "../../src/model/params.ts";
+import { makeAdapted } from "../../src/model/peft.ts";
 import { asset, assetTest, golden } from "../assets.ts";
-import { profiles } from "../kernels/helpers.ts";
-import { assertSameBits, batchOf, largestDifference, runBatch, Shares } from "./batch.ts";
+import { profiles, random, relativeError } from "../kernels/helpers.ts";
+import { assertSameBits, batchOf, largestDifference, runBatch, Shares, trainable } from "./batch.ts";
 import { type Golden, openGolden } from "./golden.ts";
 import { type Held, heldTensor, largestError } from "./rounding.ts";
 
@@ -112,3 +114,32 @@ for (const form of ["f16", "bf16", "q8_0"] as const) {
       onProfiles((gpu) => checkHeld(gpu, asset(`goldens/models/${name}`), form)));
   }
 }
+
+assetTest("adapters learn on a stored base what they learn on its numbers in float32", () =>
+  onProfiles(async (gpu) => {
+    const from = asset("goldens/models/tiny-qwen2-bf16");
+    const labels = openGolden(asset("goldens/models/tiny-qwen2")).integers("labels");
+    const batch = { ...batchOf(openGolden(from)), labels };
+    for (const useDora of [false, true]) {
+      const lora = { r: 3, loraAlpha: 6, loraDropout: 0, useRslora: true, useDora, modulesToSave: [] };
+      const results = [];
+      for (const dtype of ["f32", "as-stored"] as const) {
+        const config = { ...lora, targetModules: ["q_proj", "o_proj", "up_proj", "down_proj"] };
+        const adapted = makeAdapted(gpu, from, config, { dtype, seed: 1 });
+        const { layout } = adapted.adapter!.params;
+        const shapes = new Map([...layout.slots.values()].flatMap(({ parts }) => parts.map(({ name, shape }) => [name, shape])));
+        writeParams(gpu, adapted.adapter!.params, (name) => {
+          const shape = shapes.get(name)!, count = shape.reduce((a, b) => a * b);
+          return { shape, data: random(name.length).floats(count) };
+        });
+        results.push(await runBatch(gpu, trainable(gpu, adapted), batch));
+        destroyModel(gpu, adapted);
+      }
+      const [plain, stored] = results;
+      assert.ok(relativeError(stored.outputs.logits, plain.outputs.logits) < 1e-6);
+      for (const [name, { data }] of Object.entries(stored.gradients)) {
+        const error = relativeError(data, plain.gradients[name].data);
+        assert.ok(error < 1e-5, `${useDora ? "DoRA" : "LoRA"}: the gradient of ${name} is off by ${error}`);
+      }
+    }
+  }));
