@@ -26,7 +26,7 @@ function layoutOf(weights: Map<string, HostTensor>): Layout {
   const slots = new Map<string, Slot>();
   let count = 0, parameters = 0;
   for (const [label, { shape, data }] of weights) {
-    slots.set(label, { label, shape, offset: count, parts: [{ name: label, shape, row: 0 }] });
+    slots.set(label, { label, shape, offset: count, parts: [{ name: label, shape }] });
     const size = shape.length === 2 ? shape[0] * rowStride(shape[1]) : padded(shape[0]);
     count += Math.ceil(size / 64) * 64;
     parameters += data.length;
@@ -111,7 +111,8 @@ export function openGpt2Training(gpu: Gpu, config: Gpt2Config): Gpt2Training {
     ids: input("ids"),
     positions: input("positions"),
     orders: { ids: input("order"), positions: input("positionOrder") },
-    attend: (_layer, qkv) => attention(tape, qkv, { starts, ends }, shape, { scale: 1 / Math.sqrt(shape.headDim) }),
+    attend: (_layer, qkv) =>
+      attention(tape, qkv, { starts, ends }, shape, { scale: 1 / Math.sqrt(shape.headDim) }),
   });
   const { logprob } = logProb(tape, hidden, { parts: [slotTensor(tape, params, "wte")] }, input("targets"));
   const loss = nllLoss(tape, logprob, tape.input("weights", [tokens]));

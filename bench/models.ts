@@ -66,10 +66,20 @@ async function generation(dtype: Dtype): Promise<{ prefill: number; decode: numb
 
 /** Tokens per second of steps of SFT with LoRA of rank 16 on q_proj and v_proj, 2 texts of 256 tokens. */
 async function training(dtype: Dtype): Promise<number> {
-  const config = { r: 16, loraAlpha: 32, loraDropout: 0.05, useRslora: false, useDora: false, modulesToSave: [] };
+  const config = {
+    r: 16,
+    loraAlpha: 32,
+    loraDropout: 0.05,
+    useRslora: false,
+    useDora: false,
+    modulesToSave: [],
+  };
   const learner = openLearner(gpu, makeAdapted(gpu, path!, config, { seed: 1, dtype }));
-  const plan = planCache(workspace, (tape, tokens: number) =>
-    recordSft(tape, learner.model, tokens, { gradientCheckpointing: false, lossType: "nll" }));
+  const plan = planCache(
+    workspace,
+    (tape, tokens: number) =>
+      recordSft(tape, learner.model, tokens, { gradientCheckpointing: false, lossType: "nll" }),
+  );
   const ids = Array.from({ length: 256 }, (_, i) => 1000 + i * 37 % 40000), scored = ids.map((_, i) => i > 0);
   const examples = [{ ids, scored }, { ids, scored }], packed = packBatch(examples.map(({ ids }) => ids));
   const settings = {
@@ -81,7 +91,11 @@ async function training(dtype: Dtype): Promise<number> {
     maxGradNorm: 1,
   };
   const step = async () => {
-    const inputs = { ...supervised(packed, examples, 510), one: new Float32Array([1]), dropoutKey: Uint32Array.of(1, 1) };
+    const inputs = {
+      ...supervised(packed, examples, 510),
+      one: new Float32Array([1]),
+      dropoutKey: Uint32Array.of(1, 1),
+    };
     const { loss } = await plan(packed.tokens).run(inputs);
     await learner.step(settings, loss[0]);
   };
@@ -97,7 +111,8 @@ async function training(dtype: Dtype): Promise<number> {
 
 /** The peer's numbers; undefined where it cannot be had. */
 async function peer(): Promise<{ prefill: number; decode: number } | undefined> {
-  const folder = join(ROOT, ".cache/node-llama-cpp"), module = join(folder, "node_modules/node-llama-cpp/dist/index.js");
+  const folder = join(ROOT, ".cache/node-llama-cpp"),
+    module = join(folder, "node_modules/node-llama-cpp/dist/index.js");
   const run = async (command: string, args: string[]) => {
     const { code, stdout, stderr } = await new Deno.Command(command, { args, cwd: folder }).output();
     if (code !== 0) throw new Error(new TextDecoder().decode(stderr).slice(-500));
@@ -108,7 +123,15 @@ async function peer(): Promise<{ prefill: number; decode: number } | undefined> 
     await Deno.stat(module).catch(() => run("npm", ["install", "--no-save", "--prefix", folder, PEER]));
     const script = fileURLToPath(new URL("peers/llama.mjs", import.meta.url));
     const threads = String(navigator.hardwareConcurrency);
-    const out = await run("node", [script, module, path!, String(PROMPT), String(NEW), String(rounds), threads]);
+    const out = await run("node", [
+      script,
+      module,
+      path!,
+      String(PROMPT),
+      String(NEW),
+      String(rounds),
+      threads,
+    ]);
     const { prefill, decode } = JSON.parse(out.trim().split("\n").at(-1)!);
     return { prefill: median(prefill), decode: median(decode) };
   } catch (error) {

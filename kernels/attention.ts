@@ -31,6 +31,7 @@ import {
   stageRows,
   START,
   storeScalars,
+  threadVectors,
 } from "./attention_text.ts";
 import { cachedKernel, type KernelSpec, type Launch, type Profile, repeat } from "./kernel.ts";
 import { CAPPED_SCORE } from "./soft_cap.ts";
@@ -76,7 +77,9 @@ export function attentionTile(headDim: number): { queries: number; keys: number 
   return { queries: 2, keys: 1 };
 }
 
-type Text = Pick<KernelSpec, "needs" | "workgroup" | "module" | "body"> & Partial<Pick<KernelSpec, "storage">>;
+type Text =
+  & Pick<KernelSpec, "needs" | "workgroup" | "module" | "body">
+  & Partial<Pick<KernelSpec, "storage">>;
 
 function cpuForward(lanes: number, headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
@@ -190,7 +193,8 @@ function gpuForward(headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const tile = stagedRows(quads, 2);
   const keys = gpuKeys(quads);
-  const at = (j: number, q: number) => `[(j + ${j}u) * ${quads}u + ${q}u]`;
+  const { looped, declare, define, at: of, index, each } = threadVectors(quads);
+  const at = (j: number, q: string) => `[(j + ${j}u) * ${quads}u + ${index(q)}]`;
   const score = (j: number) => `t${j}.x + t${j}.y + t${j}.z + t${j}.w`;
   return {
     workgroup: GPU_THREADS,
@@ -206,9 +210,11 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
   let start = starts[row];
   let span = query - start;
   ${headColumns(quads)}
-  ${
-      repeat(quads, (q) =>
-        `let q${q} = qkv[row * u.ld + qColumn + ${q}u] * (u.scale * ${LOG2E}); var o${q} = vec4f();`, "\n  ")
+  ${declare("q", "o")}${
+      each((q) =>
+        `${define("let", "q", q, `qkv[row * u.ld + qColumn + ${index(q)}] * (u.scale * ${LOG2E})`)} ${
+          define("var", "o", q, "vec4f()")
+        }`, "\n  ")
     }
   var max0 = ${START}; var sum0 = 0.0;
   if (lane == 0u) { firstKey = ${alignedDown("starts[origin]")}; }
@@ -221,9 +227,15 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
     for (var j = 0u; j < ${tile}u; j += ${keys}u) {
       let key = key0 + j;
       ${
-      repeat(keys, (j) =>
-        `var t${j} = q0 * tileK${at(j, 0)};
-      ${repeat(quads - 1, (q) => `t${j} = fma(q${q + 1}, tileK${at(j, q + 1)}, t${j});`, " ")}`, "\n      ")
+      repeat(
+        keys,
+        (j) =>
+          looped
+            ? `var t${j} = vec4f(); ${each((q) => `t${j} = fma(q[${q}], tileK${at(j, q)}, t${j});`)}`
+            : `var t${j} = q0 * tileK${at(j, "0")};
+      ${repeat(quads - 1, (q) => `t${j} = fma(q${q + 1}, tileK${at(j, `${q + 1}`)}, t${j});`, " ")}`,
+        "\n      ",
+      )
     }
       ${
       onlineSoftmax(
@@ -234,16 +246,19 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
       )
     }
       ${
-      repeat(quads, (q) =>
-        `o${q} = o${q} * keep0; ` +
-        repeat(keys, (j) => `o${q} = fma(vec4f(w0_${j}), tileV${at(j, q)}, o${q});`, " "), "\n      ")
+      each(
+        (q) =>
+          `${of("o", q)} = ${of("o", q)} * keep0; ` +
+          repeat(keys, (j) => `${of("o", q)} = fma(vec4f(w0_${j}), tileV${at(j, q)}, ${of("o", q)});`, " "),
+        "\n      ",
+      )
     }
     }
   }
   if (query < u.tokens) {
     let scale = 1.0 / sum0;
     let at = query * u.ldo + qColumn;
-    ${repeat(quads, (q) => `out[at + ${q}u] = o${q} * scale;`, "\n    ")}
+    ${each((q) => `out[at + ${index(q)}] = ${of("o", q)} * scale;`)}
     lse[head * u.tokens + query] = ${LN2} * (max0 + log2(sum0));
   }`,
   };

@@ -14,8 +14,9 @@ import {
   queryHeads,
   stagedRows,
   stageRows,
+  threadVectors,
 } from "./attention_text.ts";
-import { type KernelSpec, repeat } from "./kernel.ts";
+import type { KernelSpec } from "./kernel.ts";
 
 type Text = Pick<KernelSpec, "workgroup" | "module" | "body">;
 
@@ -29,6 +30,8 @@ const scoreOf = (cap: boolean) => cap ? `capped(${total("s")})` : total("s");
 export function dqGpu(headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const tile = stagedRows(quads, 2);
+  const { looped, declare, define, at, index, each } = threadVectors(quads);
+  const key = (q: string) => looped ? `tileK[j * ${quads}u + ${q}]` : `k${q}`;
   return {
     workgroup: GPU_THREADS,
     module: `var<workgroup> firstKey: u32;
@@ -48,10 +51,12 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
   let lseOfRow = lse[head * u.tokens + row] * ${LOG2E};
   ${headColumns(quads)}
   var product = vec4f();
-  ${
-      repeat(quads, (q) =>
-        `let q${q} = qkv[row * u.ld + qColumn + ${q}u] * (u.scale * ${LOG2E}); let g${q} = dout[at + ${q}u]; var dq${q} = vec4f();
-  product = fma(g${q}, out[at + ${q}u], product);`, "\n  ")
+  ${declare("q", "g", "dq")}${
+      each((q) =>
+        `${define("let", "q", q, `qkv[row * u.ld + qColumn + ${index(q)}] * (u.scale * ${LOG2E})`)} ${
+          define("let", "g", q, `dout[at + ${index(q)}]`)
+        } ${define("var", "dq", q, "vec4f()")}
+  product = fma(${at("g", q)}, out[at + ${index(q)}], product);`, "\n  ")
     }
   let deltaOfRow = ${total("product")};
   for (var key0 = first; key0 <= last; key0 += ${tile}u) {
@@ -63,23 +68,24 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
       let key = key0 + j;
       var s = vec4f(); var t = vec4f();
       ${
-      repeat(
-        quads,
-        (q) =>
-          `let k${q} = tileK[j * ${quads}u + ${q}u]; s = fma(q${q}, k${q}, s); t = fma(g${q}, tileV[j * ${quads}u + ${q}u], t);`,
-        "\n      ",
-      )
+      each((q) =>
+        `${looped ? "" : `let k${q} = tileK[j * ${quads}u + ${q}u]; `}s = fma(${at("q", q)}, ${
+          key(q)
+        }, s); ` +
+        `t = fma(${at("g", q)}, tileV[j * ${quads}u + ${index(q)}], t);`, "\n      ")
     }
       let score = ${scoreOf(cap)};
       let p = exp2(score - lseOfRow);
-      let w = select(0.0, p * (${total("t")} - deltaOfRow)${cap ? " * slope(score)" : ""}, key - start <= span);
-      ${repeat(quads, (q) => `dq${q} = fma(vec4f(w), k${q}, dq${q});`, " ")}
+      let w = select(0.0, p * (${total("t")} - deltaOfRow)${
+      cap ? " * slope(score)" : ""
+    }, key - start <= span);
+      ${each((q) => `${at("dq", q)} = fma(vec4f(w), ${key(q)}, ${at("dq", q)});`, " ")}
     }
   }
   if (query < u.tokens) {
     delta[head * u.tokens + query] = deltaOfRow;
     let to = query * u.ld + qColumn;
-    ${repeat(quads, (q) => `dqkv[to + ${q}u] = u.scale * dq${q};`, "\n    ")}
+    ${each((q) => `dqkv[to + ${index(q)}] = u.scale * ${at("dq", q)};`)}
   }`,
   };
 }
@@ -88,6 +94,9 @@ var<workgroup> tileV: array<vec4f, ${tile * quads}>;`,
 export function dkvGpu(headDim: number, cap: boolean): Text {
   const quads = quadsOf(headDim);
   const tile = stagedRows(quads, 2);
+  const { looped, declare, define, at, index, each } = threadVectors(quads);
+  const staged = (matrix: "Q" | "G", q: string) =>
+    looped ? `tile${matrix}[j * ${quads}u + ${q}]` : `${matrix.toLowerCase()}${q}`;
   return {
     workgroup: GPU_THREADS,
     module: `var<workgroup> endQuery: u32;
@@ -106,10 +115,12 @@ var<workgroup> tileDelta: array<f32, ${tile}>;`,
   let key = origin + lane;
   let row = min(key, last);
   let span = ends[row] - key;
-  ${
-      repeat(quads, (q) =>
-        `let k${q} = qkv[row * u.ld + kColumn + ${q}u] * (u.scale * ${LOG2E}); let v${q} = qkv[row * u.ld + vColumn + ${q}u];
-  var dk${q} = vec4f(); var dv${q} = vec4f();`, "\n  ")
+  ${declare("k", "v", "dk", "dv")}${
+      each((q) =>
+        `${define("let", "k", q, `qkv[row * u.ld + kColumn + ${index(q)}] * (u.scale * ${LOG2E})`)} ${
+          define("let", "v", q, `qkv[row * u.ld + vColumn + ${index(q)}]`)
+        }
+  ${define("var", "dk", q, "vec4f()")} ${define("var", "dv", q, "vec4f()")}`, "\n  ")
     }
   ${queryHeads}
   for (var head = firstHead; head < endHead; head++) {
@@ -128,16 +139,22 @@ var<workgroup> tileDelta: array<f32, ${tile}>;`,
         let query = query0 + j;
         var s = vec4f(); var t = vec4f();
         ${
-      repeat(quads, (q) =>
-        `let q${q} = tileQ[j * ${quads}u + ${q}u]; let g${q} = tileG[j * ${quads}u + ${q}u]; ` +
-        `s = fma(k${q}, q${q}, s); t = fma(v${q}, g${q}, t);`, "\n        ")
+      each(
+        (q) =>
+          (looped
+            ? ""
+            : `let q${q} = tileQ[j * ${quads}u + ${q}u]; let g${q} = tileG[j * ${quads}u + ${q}u]; `) +
+          `s = fma(${at("k", q)}, ${staged("Q", q)}, s); t = fma(${at("v", q)}, ${staged("G", q)}, t);`,
+        "\n        ",
+      )
     }
         let score = ${scoreOf(cap)};
         let p = select(0.0, exp2(score - tileLse[j]), query - key < span);
         let w = p * (${total("t")} - tileDelta[j])${cap ? " * slope(score)" : ""};
         ${
-      repeat(quads, (q) =>
-        `dk${q} = fma(vec4f(w), q${q}, dk${q}); dv${q} = fma(vec4f(p), g${q}, dv${q});`, "\n        ")
+      each((q) =>
+        `${at("dk", q)} = fma(vec4f(w), ${staged("Q", q)}, ${at("dk", q)}); ` +
+        `${at("dv", q)} = fma(vec4f(p), ${staged("G", q)}, ${at("dv", q)});`, "\n        ")
     }
       }
     }
@@ -145,8 +162,10 @@ var<workgroup> tileDelta: array<f32, ${tile}>;`,
   if (key < u.tokens) {
     let to = key * u.ld;
     ${
-      repeat(quads, (q) =>
-        `dqkv[to + kColumn + ${q}u] = u.scale * dk${q}; dqkv[to + vColumn + ${q}u] = dv${q};`, "\n    ")
+      each((q) =>
+        `dqkv[to + kColumn + ${index(q)}] = u.scale * ${at("dk", q)}; ` +
+        `dqkv[to + vColumn + ${index(q)}] = ${at("dv", q)};`
+      )
     }
   }`,
   };

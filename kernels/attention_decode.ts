@@ -64,8 +64,8 @@ interface Form {
   cap: boolean;
 }
 
-/** Statement that defines the first slot that the new token sees. */
-const FIRST_SEEN = "let seen = last + 1u - min(last + 1u, u.window);";
+/** Statement that defines the first slot that the new token sees, whose own is `last`. */
+const firstSeen = (last: string) => `let seen = ${last} + 1u - min(${last} + 1u, u.window);`;
 
 /** vec4s from one row of a fused qkv to the next. */
 export const qkvStride = (heads: number, kvHeads: number, quads: number) =>
@@ -245,7 +245,7 @@ export function attendPair(
     var max${h} = ${START}; var sum${h} = 0.0;`
     )
   }
-    ${windowed ? `${FIRST_SEEN}\n    ` : ""}for (var key = ${
+    ${windowed ? `${firstSeen("last")}\n    ` : ""}for (var key = ${
     windowed ? `seen / ${keys}u * ${keys}u` : "0u"
   }; key <= last; key += ${keys}u) {
       ${each((h) => repeat(keys, (j) => `var s${h}_${j} = 0.0;`, " "))}
@@ -291,6 +291,8 @@ function decodeGpu(headDim: number, { windowed, cap }: Form): Text {
   const total = "t.x + t.y + t.z + t.w";
   const quads = quadsOf(headDim);
   const slices = Math.floor(GPU_THREADS / quads);
+  // A bound in a uniform prevents unrolling, which takes long to compile where it is much.
+  const all = quads > 32 ? "u.quads" : `${quads}u`;
   return {
     workgroup: GPU_THREADS,
     module: `var<workgroup> lastKey: u32;
@@ -322,14 +324,16 @@ var<workgroup> parts: array<vec4f, ${slices * quads}>;`,
   let slice = lane / ${quads}u;
   let quad = lane % ${quads}u;
   var most = ${START}; var sum = 0.0; var o = vec4f();
-  ${windowed ? FIRST_SEEN : ""}
-  for (var key0 = ${windowed ? `seen / ${GPU_THREADS}u * ${GPU_THREADS}u` : "0u"}; key0 <= end; key0 += ${GPU_THREADS}u) {
+  ${windowed ? firstSeen("end") : ""}
+  for (var key0 = ${
+      windowed ? `seen / ${GPU_THREADS}u * ${GPU_THREADS}u` : "0u"
+    }; key0 <= end; key0 += ${GPU_THREADS}u) {
     let key = key0 + lane;
     var t = vec4f();
     if (key < min(position, u.capacity)) {
-      for (var i = 0u; i < ${quads}u; i++) { t = fma(q[i], keys[cache + key * ld + i], t); }
+      for (var i = 0u; i < ${all}; i++) { t = fma(q[i], keys[cache + key * ld + i], t); }
     } else {
-      for (var i = 0u; i < ${quads}u; i++) { t = fma(q[i], newKey[i], t); }
+      for (var i = 0u; i < ${all}; i++) { t = fma(q[i], newKey[i], t); }
     }
     let score = select(${MASKED}, ${cap ? `capped(${total})` : total}, key <= last${
       windowed ? " && key >= seen" : ""

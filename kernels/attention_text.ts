@@ -142,12 +142,38 @@ export function storeScalars(
     ${forQuads(quads, (i) => `${matrix}[${index} + ${i}] = ${factor}${name}row[${i}];`)}`;
 }
 
+/**
+ * A thread's vectors on the gpu profile, `quads` vec4s each: in variables `name`0, `name`1, … , or of large heads in arrays that
+ * loops go through. Those would not fit the registers either way, and written out they take minutes to compile.
+ */
+export function threadVectors(quads: number) {
+  const looped = quads > 32;
+  return {
+    looped,
+    /** Statements that declare the vectors, before all others. */
+    declare: (...names: string[]) =>
+      looped ? names.map((name) => `var ${name}: array<vec4f, ${quads}>;`).join(" ") : "",
+    /** Statement that defines vec4 `q` of a vector; `var` where it changes. */
+    define: (keyword: "let" | "var", name: string, q: string, value: string) =>
+      looped ? `${name}[${q}] = ${value};` : `${keyword} ${name}${q} = ${value};`,
+    /** Vec4 `q` of a vector. */
+    at: (name: string, q: string) => looped ? `${name}[${q}]` : `${name}${q}`,
+    /** An index expression. */
+    index: (q: string) => looped ? q : `${q}u`,
+    /** Statements for every vec4 of the vectors. */
+    each: (text: (q: string) => string, separator = "\n    ") =>
+      looped
+        ? `for (var i = 0u; i < u.quads; i++) { ${text("i")} }`
+        : repeat(quads, (q) => text(`${q}`), separator),
+  };
+}
+
 /** Invocations of a workgroup on the gpu profile. */
 export const GPU_THREADS = 64;
 
-/** Rows of `vectors` staged matrices that fit into 15 KiB of workgroup memory, a multiple of 8 and at most 32. */
+/** Rows of `vectors` staged matrices that fit into 15 KiB of workgroup memory: a multiple of 8 and at most 32, or 4. */
 export function stagedRows(quads: number, vectors: number): number {
-  return Math.max(8, Math.min(32, Math.floor(15 * 64 / (quads * vectors) / 8) * 8));
+  return Math.min(32, Math.floor(15 * 64 / (quads * vectors) / 8) * 8) || 4;
 }
 
 /** Statements that stage `rows` rows from `first` on (none past `last`) in the workgroup array `tile`. */

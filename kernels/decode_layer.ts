@@ -241,7 +241,12 @@ const COLUMNS = 32;
  * A product for the lane's two rows. Per four steps of k the lanes load W for all columns, every value by one lane only, and
  * `subgroupBroadcast` hands it round; each lane multiplies it with its own rows of A.
  */
-function product(lanes: number, norm: NormKind, activation: LayerShape["activation"], biased: boolean): string {
+function product(
+  lanes: number,
+  norm: NormKind,
+  activation: LayerShape["activation"],
+  biased: boolean,
+): string {
   const rows = [0, 1];
   const each = (text: (r: number) => string, separator = " ") => rows.map(text).join(separator);
   const blocks = Array.from({ length: COLUMNS / lanes }, (_, i) => i);

@@ -6,7 +6,15 @@
  *
  * @module
  */
-import { cachedKernel, type Launch, LINEAR_GROUP, linearGrid, padded, type Profile, rowStride } from "./kernel.ts";
+import {
+  cachedKernel,
+  type Launch,
+  LINEAR_GROUP,
+  linearGrid,
+  padded,
+  type Profile,
+  rowStride,
+} from "./kernel.ts";
 import { rowLayout } from "./rows.ts";
 
 const WORKGROUP = 64;

@@ -47,7 +47,16 @@ export function embedding<B>(
   const kernel = cachedKernel(name, () => ({
     storage: { ids: "u32", table: isPlain ? "vec4f" : "u32", y: "vec4f" },
     writes: ["y"],
-    uniforms: { count: "u32", quads: "u32", ld: "u32", ldt: "u32", vocab: "u32", first: "u32", all: "u32", scale: "f32" },
+    uniforms: {
+      count: "u32",
+      quads: "u32",
+      ld: "u32",
+      ldt: "u32",
+      vocab: "u32",
+      first: "u32",
+      all: "u32",
+      scale: "f32",
+    },
     workgroup: WORKGROUP,
     module: isPlain ? "" : loadStored(storage, "table"),
     body: `
@@ -66,7 +75,16 @@ export function embedding<B>(
   return {
     kernel,
     buffers,
-    uniforms: { count, quads, ld: rowStride(cols) / 4, ldt: storedStride(storage, cols), vocab, first: part.first, all: part.of, scale },
+    uniforms: {
+      count,
+      quads,
+      ld: rowStride(cols) / 4,
+      ldt: storedStride(storage, cols),
+      vocab,
+      first: part.first,
+      all: part.of,
+      scale,
+    },
     grid: linearGrid(Math.ceil(count / WORKGROUP)),
   };
 }
@@ -80,7 +98,15 @@ export function embeddingBackward<B>(
   const kernel = cachedKernel("embedding_backward", () => ({
     storage: { ids: "u32", order: "u32", dy: "vec4f", dtable: "vec4f" },
     writes: ["dtable"],
-    uniforms: { tokens: "u32", quads: "u32", ld: "u32", vocab: "u32", first: "u32", all: "u32", scale: "f32" },
+    uniforms: {
+      tokens: "u32",
+      quads: "u32",
+      ld: "u32",
+      vocab: "u32",
+      first: "u32",
+      all: "u32",
+      scale: "f32",
+    },
     workgroup: WORKGROUP,
     body: `
   let i = ${LINEAR_GROUP} * ${WORKGROUP}u + lane;

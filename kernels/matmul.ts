@@ -127,7 +127,8 @@ function chooseKernel(
   n: number,
 ): [kernel: Kernel, rows: number, columns: number] {
   if (profile.kind === "cpu") {
-    const rows = cpuTileRows(m);
+    // Of a transposed A a lane loads four rows at once.
+    const rows = Math.max(cpuTileRows(m), variant.trans === "tn" ? 4 : 1);
     return [cpuMatmul(profile.lanes, rows, variant), rows, 4 * profile.lanes];
   }
   const tile = gpuTile(profile, variant.trans, m, n);

@@ -44,7 +44,14 @@ export function matmulInterface(
 
 /** `nt_tail_bias_residual_add`, for the kernel's name. */
 export function variantName({ trans, tail, bias, residual, accumulate, storage }: MatmulVariant): string {
-  return [trans, storage !== "F32" && storage, tail && "tail", bias && "bias", residual && "residual", accumulate && "add"]
+  return [
+    trans,
+    storage !== "F32" && storage,
+    tail && "tail",
+    bias && "bias",
+    residual && "residual",
+    accumulate && "add",
+  ]
     .filter(Boolean).join("_");
 }
 

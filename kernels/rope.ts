@@ -31,7 +31,9 @@ export function rope<B>(
   backward: boolean,
 ): Launch<B> {
   const half = rotaryDims / 2;
-  if (!Number.isInteger(half)) throw new Error(`Rotation needs an even number of columns; got ${rotaryDims}.`);
+  if (!Number.isInteger(half)) {
+    throw new Error(`Rotation needs an even number of columns; got ${rotaryDims}.`);
+  }
   // Whole vec4s where the halves allow it: each invocation then turns four pairs.
   const wide = half % 4 === 0;
   const unit = wide ? 4 : 1;

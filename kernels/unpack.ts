@@ -3,7 +3,15 @@
  *
  * @module
  */
-import { cachedKernel, type Launch, LINEAR_GROUP, linearGrid, padded, type Profile, rowStride } from "./kernel.ts";
+import {
+  cachedKernel,
+  type Launch,
+  LINEAR_GROUP,
+  linearGrid,
+  padded,
+  type Profile,
+  rowStride,
+} from "./kernel.ts";
 import { loadStored, type Storage, storedStride } from "./storage.ts";
 
 const WORKGROUP = 64;

@@ -23,7 +23,7 @@ const PERMISSIONS = [
   "--allow-write",
   "--allow-net",
   "--allow-env=INIT_CWD,HF_ENDPOINT,HF_TOKEN,HF_HOME,HF_HUB_CACHE,HF_HUB_OFFLINE,XDG_CACHE_HOME,HOME,USERPROFILE",
-  "--allow-sys=hostname,statfs",
+  "--allow-sys=hostname,statfs,systemMemoryInfo",
 ];
 
 const MAIN = import.meta.resolve("../src/cli/main.ts"), MANIFEST = import.meta.resolve("../deno.json");

@@ -168,7 +168,7 @@ export const DESCRIPTIONS = {
     description:
       "Evaluates a model on held-out rows. A language model on texts or demonstrations: perplexity and loss per token, bits per byte, token accuracy, of the tokens that SFT with the same options would count (the end token among them). A reward model on preference pairs: accuracy, mean margin, log-loss, Brier score, and whether sigmoid(margin) can be taken as a probability. A language model on preference pairs: how often the chosen answer is the more likely one, as a whole and per token.",
     examples: [
-      ["eval --model runs/sft/model --dataset held_out.jsonl", "perplexity of what SFT learned from"],
+      ["eval --model runs/sft/model --dataset held_out.jsonl", "perplexity on texts that SFT has not seen"],
       [
         "eval --model runs/reward/model --dataset pairs.jsonl.gz",
         "accuracy and calibration of a reward model",

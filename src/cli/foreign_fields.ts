@@ -3,6 +3,7 @@
  *
  * @module
  */
+import { camelCase } from "../train/options/names.ts";
 
 const PRECISION = "arithmetic is f32 here";
 const DISTRIBUTED = "there is one process and one device here";
@@ -131,14 +132,21 @@ const UNSUPPORTED: Record<string, { accepted: unknown[]; instead: string }> = {
 /** What is to be done with a field that a command does not have. */
 export type Foreign = { action: "ignore" | "refuse"; reason: string };
 
-/** Looks up a field (in snake case) that a command does not have; `undefined` where TRL does not know it either. */
+/** The entry of a field, however its name is written: 4 in `load_in_4bit` has no capital to find its underscore by. */
+function entryOf<T>(table: Record<string, T>, flag: string): T | undefined {
+  const name = Object.keys(table).find((one) => camelCase(one) === camelCase(flag));
+  return name === undefined ? undefined : table[name];
+}
+
+/** Looks up a field that a command does not have; `undefined` where TRL does not know it either. */
 export function foreignField(flag: string, value: unknown): Foreign | undefined {
-  if (Object.hasOwn(UNSUPPORTED, flag)) {
-    const { accepted, instead } = UNSUPPORTED[flag];
+  const unsupported = entryOf(UNSUPPORTED, flag), meaningless = entryOf(MEANINGLESS, flag);
+  if (unsupported) {
+    const { accepted, instead } = unsupported;
     const wanted = accepted.some((one) => JSON.stringify(one) === JSON.stringify(value));
     return { action: wanted ? "ignore" : "refuse", reason: instead };
   }
-  if (Object.hasOwn(MEANINGLESS, flag)) return { action: "ignore", reason: MEANINGLESS[flag] };
+  if (meaningless) return { action: "ignore", reason: meaningless };
   if (flag.startsWith("vllm_") || flag === "use_vllm") return { action: "ignore", reason: VLLM };
   return undefined;
 }

@@ -7,6 +7,7 @@
  *
  * @module
  */
+import { join } from "node:path";
 import { randomStream } from "../random/stream.ts";
 import type { ModelConfig } from "./config.ts";
 import { hostTensor } from "./frozen.ts";
@@ -23,6 +24,8 @@ import {
 import { isTarget, type LoraConfig, loraScale } from "./lora.ts";
 import type { ModelFiles } from "./open.ts";
 import type { HostTensor, Params } from "./params.ts";
+import { findTensor, readSafetensors, type Weights } from "./safetensors.ts";
+import { modelNames } from "./weight_names.ts";
 
 /** An adapter of a model. */
 export interface Adapter {
@@ -66,10 +69,15 @@ export function adapterLayout(
   const matrices: Unplaced[] = [], vectors: Unplaced[] = [];
   let salt = 0;
   const base = layoutOf(model);
-  const key = (module: string, rest: string) => `base_model.model.${module}.${rest}`;
+  const saved = (name: string) => `base_model.model.${name}`;
+  const key = (module: string, rest: string) => saved(`${module}.${rest}`);
   for (const slot of base.slots.values()) {
     if (isSaved(config, slot)) {
-      const parts = slot.parts.map((part) => ({ ...part, name: `base_model.model.${part.name}` }));
+      const parts = slot.parts.map((part) => ({ ...part, name: saved(part.name) }));
+      // One matrix under two names, as PEFT has it.
+      if (slot.label === "embed" && tiesHead(model, config)) {
+        parts.push({ ...parts[0], name: saved(modelNames(model).head) });
+      }
       (slot.shape.length === 2 ? matrices : vectors).push({ ...slot, parts });
       continue;
     }
@@ -128,10 +136,16 @@ export function adapterLayout(
   return { layout: place([...matrices, ...vectors]), targets };
 }
 
-/** Whether a slot is trained whole. A tied head has no slot of its own, so asking for it is refused. */
+/** Whether an adapter trains an embedding whole that is the head, too. */
+export function tiesHead(model: ModelConfig, config: LoraConfig): boolean {
+  const embed = layoutOf(model).slots.get("embed")!;
+  return model.tied && model.architecture === "causal" && isSaved(config, embed);
+}
+
+/** Whether a slot is trained whole. As in PEFT `norm` is every module whose name ends so, `input_layernorm` among them. */
 function isSaved({ modulesToSave }: LoraConfig, slot: Slot): boolean {
   const named = (part: Part) =>
-    modulesToSave.some((name) => `.${part.name.replace(/\.(weight|bias)$/, "")}`.endsWith(`.${name}`));
+    modulesToSave.some((name) => part.name.replace(/\.(weight|bias)$/, "").endsWith(name));
   const saved = slot.parts.filter(named).length;
   if (saved === 0 || saved === slot.parts.length) return saved > 0;
   throw new Error(
@@ -141,14 +155,68 @@ function isSaved({ modulesToSave }: LoraConfig, slot: Slot): boolean {
   );
 }
 
-function refuseNoTargets({ targetModules }: LoraConfig, base: Layout): never {
+/** Names of the modules that can be adapted, without where they stand: `q_proj`. */
+function linearNames(base: Layout): string[] {
   const modules = [...base.slots.values()].filter((slot) => LINEAR.test(slot.label))
-    .flatMap((slot) => slot.parts.map((part) => part.name.split(".").at(-2)));
+    .flatMap((slot) => slot.parts.map((part) => part.name.split(".").at(-2)!));
+  return [...new Set(modules)];
+}
+
+function refuseNoTargets({ targetModules }: Pick<LoraConfig, "targetModules">, base: Layout): never {
   throw new Error(
-    `No module of the model is called ${targetModules}. Expected some of ${
-      [...new Set(modules)].join(", ")
-    }.`,
+    `No module of the model is called ${targetModules}. Expected some of ${linearNames(base).join(", ")}.`,
   );
+}
+
+/** Refuses names of modules that the model does not have, and of which nothing would come. */
+export function checkModuleNames(model: ModelConfig, { targetModules, modulesToSave }: LoraConfig): void {
+  const base = layoutOf(model), parts = [...base.slots.values()].flatMap((slot) => slot.parts);
+  const modules = parts.map(({ name }) => name.replace(/\.(weight|bias)$/, ""));
+  const has = (name: string, of: string[]) => of.some((module) => `.${module}`.endsWith(`.${name}`));
+  const linear = [...base.slots.values()].filter((slot) => LINEAR.test(slot.label))
+    .flatMap((slot) => slot.parts.map(({ name }) => name.replace(/\.weight$/, "")));
+  const strange = Array.isArray(targetModules) ? targetModules.find((name) => !has(name, linear)) : undefined;
+  if (strange !== undefined) refuseNoTargets({ targetModules: [strange] }, base);
+  for (const name of modulesToSave) {
+    if (modules.some((module) => module.endsWith(name))) continue;
+    const short = [...new Set(modules.map((module) => module.split(".").at(-1)))];
+    const tied = model.tied && /^(lm_head|embed_out)$/.test(name)
+      ? " Its head is its embedding, so name that."
+      : "";
+    throw new Error(
+      `No module of the model is called ${name}, to be trained whole.${tied} Expected some of ${
+        short.join(", ")
+      }.`,
+    );
+  }
+}
+
+/** Opens an adapter's tensors, which must be those that its config asks for: none missing, none more, each of its shape. */
+export function readAdapterTensors(directory: string, model: ModelConfig, config: LoraConfig): Weights {
+  const weights = readSafetensors(join(directory, "adapter_model.safetensors"));
+  const { layout } = adapterLayout(model, config);
+  const parts = [...layout.slots.values()].flatMap((slot) => slot.parts);
+  if (tiesHead(model, config) && !config.ensureWeightTying) {
+    throw new Error(
+      `Cannot use the adapter in ${directory}: it trains the embedding but not the head, which is the same matrix in its base ("ensure_weight_tying" is false in adapter_config.json). keel does not compute this.`,
+    );
+  }
+  for (const { name, shape } of parts) {
+    const found = findTensor(weights.source, weights.tensors, name);
+    if (found.shape.join() !== shape.join()) {
+      throw new Error(
+        `Cannot use ${weights.source}: tensor "${name}" has the shape [${found.shape}]. Expected [${shape}], as adapter_config.json and the base model say.`,
+      );
+    }
+  }
+  const known = new Set(parts.map(({ name }) => name));
+  const extra = [...weights.tensors.keys()].find((name) => !known.has(name));
+  if (extra !== undefined) {
+    throw new Error(
+      `Cannot use ${weights.source}: adapter_config.json asks for no tensor "${extra}". Correct target_modules, or name a module that was saved whole in modules_to_save.`,
+    );
+  }
+  return weights;
 }
 
 /**
@@ -161,7 +229,7 @@ export function initialAdapterTensor(
   config: LoraConfig,
   seed: number,
 ): (name: string) => HostTensor | undefined {
-  const { layout } = adapterLayout(model, config);
+  const { layout } = adapterLayout(model, config), tied = tiesHead(model, config);
   const base = (name: string) => hostTensor(weights, name);
   const shapes = new Map(
     [...layout.slots.values()].flatMap((slot) => slot.parts.map((part) => [part.name, part.shape])),
@@ -182,8 +250,10 @@ export function initialAdapterTensor(
         return { shape, data: new Float32Array(size) };
       case "lora_magnitude_vector":
         return { shape, data: rowNorms(base(`${module}.weight`), model.family === "gpt2") };
-      default:
-        return base(name.replace("base_model.model.", ""));
+      default: {
+        const whole = name.replace("base_model.model.", ""), { head, embedding } = modelNames(model);
+        return base(whole === head && tied ? embedding : whole);
+      }
     }
   };
 }

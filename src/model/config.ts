@@ -60,6 +60,8 @@ export interface ModelConfig {
   logitCap?: number;
   /** Attention and feed-forward block both read the block's input. */
   parallelResidual?: boolean;
+  /** Dropout that the config asks for in training, above 0; keel trains without it. */
+  dropout?: number;
   /** Longest sequence. */
   maxPositions: number;
   /** Whether the language-model head is the embedding; a reward model has no such head. */
@@ -133,7 +135,8 @@ export function readConfig(directory: string): ModelConfig {
 /** Writes `config.json`, and `generation_config.json` for a causal model, into a directory that exists. */
 export function writeConfig(directory: string, config: ModelConfig, storage: StorageName = "F32"): void {
   // transformers 5 refuses these where they are whole numbers without a point.
-  const withPoints = (text: string) => text.replace(/("(?:attn|final)_logit_softcapping": \d+)(?=[,\n])/g, "$1.0");
+  const withPoints = (text: string) =>
+    text.replace(/("(?:attn|final)_logit_softcapping": \d+)(?=[,\n])/g, "$1.0");
   const write = (name: string, json: JsonObject) =>
     writeTextAtomically(join(directory, name), withPoints(JSON.stringify(json, null, 2)) + "\n");
   const json = configJson(config, storage);

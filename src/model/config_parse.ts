@@ -49,6 +49,8 @@ export function parseConfig(json: JsonObject, source: string, generation?: JsonO
   };
   const bosId = [...ids("bos_token_id", standard.bos), ...generated.ids("bos_token_id", vocabSize)][0];
   const padId = [...ids("pad_token_id", standard.pad), ...generated.ids("pad_token_id", vocabSize)][0];
+  const dropout = parseDropout(fields);
+  if (dropout > 0) config.dropout = dropout;
   if (bosId !== undefined) config.bosId = bosId;
   if (padId !== undefined) config.padId = padId;
   return config;
@@ -91,13 +93,18 @@ function refuseCommon(fields: Fields): void {
   fields.refuse("quantization_config");
   fields.refuse("rope_interleaved", false);
   fields.refuse("use_bidirectional_attention", false);
-  for (const name of ["attention_dropout", "hidden_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop"]) {
-    // Dropout is for training only, and TRL trains without it where a config asks for it: it says so and goes on.
-    if (fields.get(name) !== undefined) fields.number(name, 0, 1);
-  }
+}
+
+/** The largest dropout that a config asks for; training without it is said, not refused: it is no part of the function. */
+function parseDropout(fields: Fields): number {
+  const names = ["attention_dropout", "hidden_dropout", "attn_pdrop", "embd_pdrop", "resid_pdrop"];
+  return Math.max(...names.map((name) => fields.number(name, 0, 1, 0)));
 }
 
 type Shape = Omit<ModelConfig, "family" | "architecture" | "vocabSize" | "tied" | "eosIds">;
+
+/** Widest head: what a workgroup of attention's kernels holds. */
+const MOST_HEAD_DIM = 256;
 
 /** Heads and their width, checked. */
 function parseHeads(
@@ -112,7 +119,7 @@ function parseHeads(
   if (fields.get("head_dim") === undefined && hiddenSize % heads !== 0) {
     fields.fail(widthName, `a multiple of the ${heads} attention heads, or "head_dim"`);
   }
-  const headDim = fields.integer("head_dim", 2, 1024, hiddenSize / heads);
+  const headDim = fields.integer("head_dim", 2, MOST_HEAD_DIM, hiddenSize / heads);
   if (headDim % 2 !== 0) {
     throw new Error(
       `Cannot read ${source}: the head dimension is ${headDim}. Expected an even number for rotary positions.`,
@@ -305,6 +312,9 @@ function parseGpt2(fields: Fields): Shape {
   const hiddenSize = fields.integer("n_embd", 1, 2 ** 17, 768);
   const heads = fields.integer("n_head", 1, 4096, 12);
   if (hiddenSize % heads !== 0) fields.fail("n_embd", `a multiple of the ${heads} attention heads`);
+  if (hiddenSize / heads > MOST_HEAD_DIM) {
+    fields.fail("n_embd", `at most ${MOST_HEAD_DIM} columns for each of ${heads} heads`);
+  }
   return {
     hiddenSize,
     heads,

@@ -50,6 +50,22 @@ export function uploadFrozen(gpu: Gpu, layout: Layout, weights: Weights | GgufWe
   return { ...params, layout: { ...arena, slots, parameters: layout.parameters }, stored: kept };
 }
 
+/** Bytes that {@linkcode uploadFrozen} takes. */
+export function frozenBytes(layout: Layout, weights: Weights | GgufWeights, dtype: Dtype): number {
+  const plain: Slot[] = [];
+  let bytes = 0;
+  for (const slot of layout.slots.values()) {
+    const forms = slot.parts.map((part) => formOf(slot, part, weights, dtype));
+    if (forms.every((form) => form === "F32")) plain.push(slot);
+    else {
+      slot.parts.forEach((part, i) =>
+        bytes += storedWords(forms[i], rowsOf(slot, part).rows, slot.shape[1]) * 4
+      );
+    }
+  }
+  return bytes + place(plain).count * 4;
+}
+
 /** A tensor of a model's files as float32. */
 export function hostTensor(weights: Weights, name: string): HostTensor {
   const { source, tensors } = weights;
@@ -123,7 +139,9 @@ function rowPacker(
   const perRow = storedWords(storage, 1, columns) * 4;
   const { dtype: type } = findTensor(weights.source, weights.tensors, part.name);
   const { packed, read } = scratch;
-  if ("readBlocks" in weights && type === storage && inputs === columns) {
+  // Rows lie as in the file, unless they are to be completed with zeros.
+  const asInFile = inputs === columns && columns % STORAGES[storage].elements === 0;
+  if ("readBlocks" in weights && type === storage && asInFile) {
     return (from, count) => {
       const bytes = packed.subarray(0, count * perRow);
       padBlocks(storage, weights.readBlocks(part.name, from, count, read).bytes, bytes);

@@ -26,6 +26,8 @@ export interface LoraConfig {
   useDora: boolean;
   /** Modules that are trained whole, e.g. `score`. */
   modulesToSave: string[];
+  /** An embedding that is trained whole is still the head where the two are tied, as it always is here. */
+  ensureWeightTying?: boolean;
 }
 
 /** Factor of B·A. */
@@ -45,6 +47,11 @@ const DEFAULT_TARGETS: Record<Family, string[] | undefined> = {
   gpt2: ["c_attn"],
   gpt_neox: ["query_key_value"],
 };
+
+/** Whether PEFT has a choice of modules for a family. */
+export function hasUsualTargets(family: Family): boolean {
+  return DEFAULT_TARGETS[family] !== undefined;
+}
 
 /** Whether the module of that name gets an adapter: `model.layers.0.self_attn.q_proj`. */
 export function isTarget({ targetModules }: LoraConfig, family: Family, module: string): boolean {
@@ -98,6 +105,7 @@ export function parseAdapterConfig(json: JsonObject, source: string): AdapterFil
       useRslora: fields.boolean("use_rslora", false),
       useDora: fields.boolean("use_dora", false),
       modulesToSave: names(fields, "modules_to_save") ?? [],
+      ensureWeightTying: fields.boolean("ensure_weight_tying", false),
     },
   };
 }
@@ -136,17 +144,26 @@ function targets(fields: Fields): LoraConfig["targetModules"] {
   return names(fields, "target_modules");
 }
 
-/** Writes `adapter_config.json` into a directory that exists; `targetModules` are those that were adapted, by name. */
+/**
+ * Writes `adapter_config.json` into a directory that exists; `targetModules` are those that were adapted, by name. `tiesHead`:
+ * the embedding that is trained whole is the head, too.
+ */
 export function writeAdapterConfig(
   directory: string,
   config: LoraConfig,
-  { base, model, targetModules }: { base: string; model: ModelConfig; targetModules: string[] },
+  { base, model, targetModules, tiesHead }: {
+    base: string;
+    model: ModelConfig;
+    targetModules: string[];
+    tiesHead: boolean;
+  },
 ): void {
   const json: JsonObject = {
     peft_type: "LORA",
     task_type: model.architecture === "reward" ? "SEQ_CLS" : "CAUSAL_LM",
     base_model_name_or_path: base,
     bias: "none",
+    ensure_weight_tying: tiesHead,
     fan_in_fan_out: model.family === "gpt2",
     inference_mode: true,
     init_lora_weights: true,

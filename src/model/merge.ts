@@ -3,20 +3,18 @@
  *
  * @module
  */
-import { join } from "node:path";
-import { adapterLayout } from "./adapter.ts";
+import { adapterLayout, readAdapterTensors } from "./adapter.ts";
 import { loraScale, readAdapterConfig } from "./lora.ts";
 import { type ModelFiles, openModel } from "./open.ts";
 import { baseOf, configOf, isAdapterDirectory } from "./peft.ts";
-import { findTensor, readSafetensors, type TensorInfo, type Weights } from "./safetensors.ts";
+import { findTensor, type TensorInfo, type Weights } from "./safetensors.ts";
 
 /** Opens a model's files; those of an adapter with its base's weights changed by it. */
 export function openMerged(path: string): ModelFiles {
   if (!isAdapterDirectory(path)) return openModel(path);
   const { config: lora } = readAdapterConfig(path);
   const base = openModel(baseOf(path));
-  const weights = readSafetensors(join(path, "adapter_model.safetensors"));
-  const config = configOf(path);
+  const config = configOf(path), weights = readAdapterTensors(path, config, lora);
   const transposed = config.family === "gpt2";
   const modules = new Set(
     [...adapterLayout(config, lora).targets.values()].flat().map(({ module }) => module),

@@ -7,7 +7,15 @@
  */
 import { isAbsolute, join, resolve } from "node:path";
 import type { Gpu } from "../gpu/device.ts";
-import { type Adapter, adapterLayout, initialAdapterTensor, targetNames } from "./adapter.ts";
+import {
+  type Adapter,
+  adapterLayout,
+  checkModuleNames,
+  initialAdapterTensor,
+  readAdapterTensors,
+  targetNames,
+  tiesHead,
+} from "./adapter.ts";
 import { type ModelConfig, readConfig } from "./config.ts";
 import { type Model, ropeTables } from "./decoder.ts";
 import { type Dtype, hostTensor, uploadFrozen } from "./frozen.ts";
@@ -17,7 +25,6 @@ import { layoutOf } from "./layout.ts";
 import { type LoraConfig, readAdapterConfig, writeAdapterConfig } from "./lora.ts";
 import { isGguf, openModel } from "./open.ts";
 import { type HostTensor, type Params, uploadParams } from "./params.ts";
-import { readSafetensors } from "./safetensors.ts";
 
 /** Whether a directory holds an adapter and not a whole model. */
 export function isAdapterDirectory(directory: string): boolean {
@@ -72,7 +79,7 @@ export interface AdaptedOptions {
 /** Loads the adapter in `directory` on its base. Several that share a base share its memory. */
 export function loadAdapted(gpu: Gpu, directory: string, options: AdaptedOptions = {}): Model {
   const { config } = readAdapterConfig(directory);
-  const weights = readSafetensors(join(directory, "adapter_model.safetensors"));
+  const weights = readAdapterTensors(directory, configOf(directory), config);
   const given = (name: string) => weights.tensors.has(name) ? hostTensor(weights, name) : undefined;
   return adapt(gpu, baseOf(directory), config, options, given);
 }
@@ -84,6 +91,7 @@ export function makeAdapted(
   config: LoraConfig,
   options: AdaptedOptions & { seed: number },
 ): Model {
+  checkModuleNames(withScore(readConfig(base), config), config);
   return adapt(gpu, base, config, options, initialAdapterTensor(openModel(base), config, options.seed));
 }
 
@@ -160,5 +168,6 @@ export function describeAdapter(model: ModelConfig, adapter: Adapter, directory:
     base: nameOfBase(adapter.base),
     model,
     targetModules: Array.isArray(targetModules) ? targetModules : targetNames(adapter),
+    tiesHead: tiesHead(model, adapter.config),
   });
 }

@@ -3,13 +3,11 @@
  *
  * @module
  */
-import { STORAGES, storedWords } from "../../kernels/storage.ts";
 import type { GpuWindow } from "../gpu/device.ts";
 import { adapterLayout } from "./adapter.ts";
 import type { ModelConfig } from "./config.ts";
 import type { Model } from "./decoder.ts";
-import type { Dtype } from "./frozen.ts";
-import { type Layout, layoutOf, slotFloats } from "./layout.ts";
+import { type Layout, layoutOf } from "./layout.ts";
 import type { LoraConfig } from "./lora.ts";
 import type { Params } from "./params.ts";
 
@@ -50,21 +48,12 @@ export function sketchModel(
   };
 }
 
-/** Bytes of a model's weights when they are held in a form; `storedBits` says how many bits a number has where it is stored. */
-export function weightBytes(config: ModelConfig, dtype: Dtype, storedBits = 32): number {
-  let bytes = 0;
-  for (const slot of layoutOf(config).slots.values()) {
-    const isMatrix = slot.shape.length === 2;
-    const form = dtype === "f16" ? "F16" : dtype === "bf16" ? "BF16" : dtype === "q8_0" ? "Q8_0" : "F32";
-    const fits = isMatrix && slot.shape[1] % STORAGES[form].elements === 0;
-    if (dtype === "as-stored" && isMatrix) bytes += slot.shape[0] * slot.shape[1] * storedBits / 8;
-    else if (form === "F32" || !fits) bytes += slotFloats(slot) * 4;
-    else bytes += storedWords(form, slot.shape[0], slot.shape[1]) * 4;
-  }
-  return bytes;
-}
-
 /** Bytes of an arena of this layout. */
 export function arenaBytes(layout: Layout): number {
   return layout.count * 4;
+}
+
+/** Bytes of a model's rotary tables. */
+export function ropeBytes({ maxPositions, rotaryDims }: ModelConfig): number {
+  return maxPositions * rotaryDims * 4;
 }

@@ -5,7 +5,7 @@
  */
 
 import { basename, join } from "node:path";
-import { fileExists, isJsonObject, readJsonObject } from "./json_file.ts";
+import { fileExists, isJsonObject, readJsonObject, shortJson } from "./json_file.ts";
 import { findTensor, readSafetensors, type TensorInfo, type Weights } from "./safetensors.ts";
 
 const SINGLE = "model.safetensors";
@@ -34,7 +34,7 @@ function openShards(directory: string, index: string): Weights {
       shard.includes("\\")
     ) {
       throw new Error(
-        `Cannot read ${index}: ${JSON.stringify(shard)} is not the name of a safetensors file beside it.`,
+        `Cannot read ${index}: ${shortJson(shard)} is not the name of a safetensors file beside it.`,
       );
     }
     shards.set(shard, readSafetensors(join(directory, shard)));
@@ -44,7 +44,7 @@ function openShards(directory: string, index: string): Weights {
   for (const [shard, weights] of shards) {
     for (const [name, info] of weights.tensors) {
       if (map[name] !== shard) {
-        const says = map[name] === undefined ? "does not list it" : `says ${map[name]}`;
+        const says = map[name] === undefined ? "does not list it" : `says ${shortJson(map[name])}`;
         throw new Error(
           `Cannot read ${join(directory, shard)}: it holds tensor "${name}", but ${INDEX} ${says}.`,
         );

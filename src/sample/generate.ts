@@ -79,7 +79,7 @@ export interface Generator {
 const STEPS_PER_LOOK = 8;
 
 /** Most rows decoded at once. */
-const MOST_ROWS = 256;
+export const MOST_ROWS = 256;
 
 /** Shapes whose caches are kept; the one made first goes when another is needed. */
 const MOST_STATES = 4;

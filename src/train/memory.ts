@@ -10,9 +10,8 @@ import { padded } from "../../kernels/kernel.ts";
 import { bucket } from "../data/batches.ts";
 import type { Gpu } from "../gpu/device.ts";
 import type { ModelConfig } from "../model/config.ts";
-import type { Dtype } from "../model/frozen.ts";
 import type { LoraConfig } from "../model/lora.ts";
-import { arenaBytes, sketchModel, weightBytes } from "../model/sketch.ts";
+import { arenaBytes, ropeBytes, sketchModel } from "../model/sketch.ts";
 import type { Model } from "../model/decoder.ts";
 import { activationBytes } from "../tape/plan.ts";
 import { Tape } from "../tape/tape.ts";
@@ -23,28 +22,28 @@ export type Needs = Record<string, number>;
 /** A model of a command. */
 export interface MemoryModel {
   config: ModelConfig;
-  /** Form of its frozen weights. */
-  dtype: Dtype;
-  /** Bits of a number in the model's files. */
-  storedBits: number;
-  /** The adapter that is trained. */
+  /** Bytes of its weights, of an adapted one those of its base. */
+  weights: number;
+  /** What is held once for all adapters on it: the path and the form of their base. */
+  base?: string;
+  /** Its adapter. */
   lora?: LoraConfig;
-  /** Whether it is trained. */
+  /** Whether it, or its adapter, is trained. */
   trained: boolean;
 }
 
-/** Bytes of a model's weights and of what training adds; those of a base that is in memory already do not count again. */
+/** Bytes of models' weights and of what training adds; those of a base that is in memory already do not count again. */
 export function modelNeeds(models: MemoryModel[]): Needs {
   const needs: Needs = { weights: 0, adapters: 0, "gradients and optimiser": 0 };
-  let hasBase = false;
-  for (const { config, dtype, storedBits, lora, trained } of models) {
+  const bases = new Set<string>();
+  for (const { config, weights, base, lora, trained } of models) {
     const sketch = sketchModel(config, { trained, lora });
     const own = arenaBytes((sketch.adapter?.params ?? sketch.params).layout);
     if (trained) needs["gradients and optimiser"] += 3 * own;
     if (lora) needs.adapters += own;
-    if (lora && hasBase) continue;
-    needs.weights += weightBytes(config, trained && !lora ? "f32" : dtype, storedBits);
-    hasBase ||= lora !== undefined;
+    if (base !== undefined && bases.has(base)) continue;
+    needs.weights += weights + ropeBytes(config);
+    if (base !== undefined) bases.add(base);
   }
   return needs;
 }
@@ -106,12 +105,14 @@ export function checkMemory(
   say(`memory: ${size(total(needs))} needed (${parts.join(", ")}); ${has}`);
   if (available === undefined || total(needs) <= available) return;
   const others = alternatives.map(({ flags, needs }) => ({ flags, bytes: total(needs()) }));
+  const short = `This needs ${size(total(needs))} of memory (${parts.join(", ")}), but there are ${
+    size(available)
+  }.`;
+  if (others.length === 0) throw new Error(`${short} Use a smaller model or shorter rows.`);
   const fitting = others.filter(({ bytes }) => bytes <= available);
   const list = (fitting.length ? fitting : others).map(({ flags, bytes }) => `  ${flags}: ${size(bytes)}`)
     .join("\n");
   throw new Error(
-    `This needs ${size(total(needs))} of memory (${parts.join(", ")}), but there are ${size(available)}. ${
-      fitting.length ? "What would fit" : "Less, but still too much, would be"
-    }:\n${list}`,
+    `${short} ${fitting.length ? "What would fit" : "Less, but still too much, would be"}:\n${list}`,
   );
 }

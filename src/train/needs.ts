@@ -3,12 +3,20 @@
  *
  * @module
  */
+import { resolve } from "node:path";
 import type { Gpu } from "../gpu/device.ts";
 import type { ModelConfig } from "../model/config.ts";
-import { type LoraConfig, readAdapterConfig } from "../model/lora.ts";
-import { configOf, isAdapterDirectory } from "../model/peft.ts";
-import { openMerged } from "../model/merge.ts";
-import { isGguf } from "../model/open.ts";
+import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
+import { type Dtype, frozenBytes } from "../model/frozen.ts";
+import { layoutOf } from "../model/layout.ts";
+import { hasUsualTargets, readAdapterConfig } from "../model/lora.ts";
+import { isGguf, openModel } from "../model/open.ts";
+import { baseOf, configOf, isAdapterDirectory } from "../model/peft.ts";
+import { arenaBytes } from "../model/sketch.ts";
+import { MOST_ROWS } from "../sample/generate.ts";
+import { logits } from "../tape/ops/head.ts";
+import { gather } from "../tape/ops/reduce.ts";
+import type { Tape } from "../tape/tape.ts";
 import {
   type Alternative,
   batchTokens,
@@ -26,6 +34,7 @@ import type { RewardOptions } from "./options/reward.ts";
 import type { SftOptions } from "./options/sft.ts";
 import { recordUpdate } from "./ppo_update.ts";
 import { recordReward } from "./reward.ts";
+import { recordScoring } from "./rollout.ts";
 import { recordSft } from "./sft.ts";
 
 /** The model in a directory or file, as a command of those options holds it. */
@@ -34,21 +43,33 @@ function memoryModel(
   options: ModelOptions,
   { trained, architecture }: { trained: boolean; architecture?: ModelConfig["architecture"] },
 ): MemoryModel {
-  const config: ModelConfig = { ...configOf(path), ...(architecture && { architecture }) };
-  const tensors = [...openMerged(path).weights.tensors.values()];
-  const bytes = tensors.reduce((sum, tensor) => sum + tensor.bytes, 0);
-  const elements = tensors.reduce((sum, tensor) => sum + tensor.elements, 0);
-  let lora: LoraConfig | undefined;
-  if (isAdapterDirectory(path)) lora = readAdapterConfig(path).config;
-  else if (options.usePeft && trained) lora = loraConfig(options);
-  const head = architecture === "reward" && lora && !lora.modulesToSave.includes("score") ? ["score"] : [];
+  const own = configOf(path), config: ModelConfig = { ...own, ...(architecture && { architecture }) };
+  const isAdapter = isAdapterDirectory(path), fresh = options.usePeft && trained && !isAdapter;
+  if (!isAdapter && !fresh) {
+    const { weights } = openModel(path);
+    // A model with a fresh head is made as if it were trained.
+    const whole = trained || own.architecture !== config.architecture;
+    const bytes = whole
+      ? arenaBytes(layoutOf(config))
+      : frozenBytes(layoutOf(config), weights, dtypeOf(path, options));
+    return { config, weights: bytes, trained };
+  }
+  const base = isAdapter ? baseOf(path) : path, dtype = dtypeOf(base, options);
+  const { config: baseConfig, weights } = openModel(base);
+  const lora = isAdapter ? readAdapterConfig(path).config : loraConfig(options);
+  const head = architecture === "reward" && !lora.modulesToSave.includes("score") ? ["score"] : [];
   return {
     config,
-    dtype: options.dtype ?? (isGguf(path) ? "as-stored" : "f32"),
-    storedBits: bytes * 8 / elements,
+    weights: frozenBytes(layoutOf(baseConfig), weights, dtype),
+    base: `${dtype} ${resolve(base)}`,
+    lora: { ...lora, modulesToSave: [...lora.modulesToSave, ...head] },
     trained,
-    ...(lora && { lora: { ...lora, modulesToSave: [...lora.modulesToSave, ...head] } }),
   };
+}
+
+/** Form of a frozen model. */
+function dtypeOf(path: string, { dtype }: ModelOptions): Dtype {
+  return dtype ?? (isGguf(path) ? "as-stored" : "f32");
 }
 
 /** What a command says and decides with. */
@@ -63,102 +84,144 @@ function availableBytes(gpu: Gpu, { gpuMemory }: ModelOptions): number | undefin
   return gpu.info.software ? Deno.systemMemoryInfo().available : undefined;
 }
 
-/** Checks the needs of options and offers savings. */
-function check<T extends Shared>(
-  { gpu, say }: MemoryCheck,
-  options: T,
-  needsOf: (options: T) => Needs,
-): void {
-  checkMemory(needsOf(options), availableBytes(gpu, options), savings(options, needsOf), say);
-}
-
 type Shared = ModelOptions & {
   perDeviceTrainBatchSize: number;
   gradientAccumulationSteps: number;
   gradientCheckpointing: boolean;
+  /** Of PPO. */
+  localRolloutForwardBatchSize?: number;
 };
 
+/** Checks the needs of options and offers savings. */
+function check<T extends Shared>(
+  { gpu, say }: MemoryCheck,
+  options: T,
+  path: string,
+  needsOf: (options: T) => Needs,
+): void {
+  checkMemory(needsOf(options), availableBytes(gpu, options), savings(options, path, needsOf), say);
+}
+
 /** The same command with less: what each of the usual savings, and all together, would need. */
-function savings<T extends Shared>(options: T, needsOf: (options: T) => Needs): Alternative[] {
-  const alternatives: Alternative[] = [];
-  const add = (flags: string, changes: Partial<Shared>) =>
-    alternatives.push({ flags, needs: () => needsOf({ ...options, ...changes }) });
+function savings<T extends Shared>(options: T, path: string, needsOf: (options: T) => Needs): Alternative[] {
   const { perDeviceTrainBatchSize: batch, gradientAccumulationSteps: accumulated } = options;
-  const checkpointing = options.gradientCheckpointing ? "" : "--gradient_checkpointing true";
-  const smaller = batch > 1
-    ? `--per_device_train_batch_size 1 --gradient_accumulation_steps ${batch * accumulated}`
-    : "";
-  const adapters = options.usePeft ? "" : "--use_peft true";
-  const small = { perDeviceTrainBatchSize: 1, gradientAccumulationSteps: batch * accumulated };
-  if (checkpointing) add(checkpointing, { gradientCheckpointing: true });
-  if (smaller) add(smaller, small);
-  if (adapters) add(adapters, { usePeft: true });
-  const all = [checkpointing, smaller, adapters].filter(Boolean);
-  if (all.length > 1) add(all.join(" "), { gradientCheckpointing: true, ...small, usePeft: true });
-  add([...all, "--dtype q8_0"].join(" "), {
-    gradientCheckpointing: true,
-    ...small,
-    usePeft: true,
-    dtype: "q8_0",
-  });
-  return alternatives;
-}
-
-/** Checks the memory of SFT; `longest` is the tokens of the longest row. */
-export function checkSftMemory(to: MemoryCheck, options: SftOptions, path: string, longest: number): void {
-  const needsOf = (o: SftOptions): Needs => {
-    const model = memoryModel(path, o, { trained: true });
-    const tokens = batchTokens(o.perDeviceTrainBatchSize, longest);
-    const activations = stepBytes(to.gpu, (tape) => recordSft(tape, sketchOf(model), tokens, o));
-    return { ...modelNeeds([model]), activations };
+  const ways: { flags: string; changes: Partial<Shared> }[] = [];
+  if (!options.gradientCheckpointing) {
+    ways.push({ flags: "--gradient_checkpointing true", changes: { gradientCheckpointing: true } });
+  }
+  if (batch > 1) {
+    ways.push({
+      flags: `--per_device_train_batch_size 1 --gradient_accumulation_steps ${batch * accumulated}`,
+      changes: { perDeviceTrainBatchSize: 1, gradientAccumulationSteps: batch * accumulated },
+    });
+  }
+  if ((options.localRolloutForwardBatchSize ?? 1) > 1) {
+    ways.push({
+      flags: "--local_rollout_forward_batch_size 1",
+      changes: { localRolloutForwardBatchSize: 1 },
+    });
+  }
+  const adapted = options.usePeft || isAdapterDirectory(path);
+  if (!adapted) {
+    const named = options.loraTargetModules !== undefined || hasUsualTargets(configOf(path).family);
+    ways.push({
+      flags: `--use_peft true${named ? "" : " --lora_target_modules all-linear"}`,
+      changes: { usePeft: true, ...(!named && { loraTargetModules: ["all-linear"] }) },
+    });
+  }
+  const all = {
+    flags: ways.map(({ flags }) => flags).join(" "),
+    changes: Object.assign({}, ...ways.map(({ changes }) => changes)) as Partial<Shared>,
   };
-  check(to, options, needsOf);
+  const smallest = {
+    flags: `${all.flags} --dtype q8_0`.trim(),
+    changes: { ...all.changes, dtype: "q8_0" as const },
+  };
+  return [...ways, ...(ways.length > 1 ? [all] : []), ...(options.dtype === "q8_0" ? [] : [smallest])]
+    .map(({ flags, changes }) => ({ flags, needs: () => needsOf({ ...options, ...changes }) }));
 }
 
-/** Checks the memory of a reward model's training; `longest` is the tokens of the longest pair, both sides together. */
+/** What SFT needs; `longest` is the tokens of the longest row. */
+export function sftNeeds(gpu: Gpu, options: SftOptions, path: string, longest: number): Needs {
+  const model = memoryModel(path, options, { trained: true });
+  const tokens = batchTokens(options.perDeviceTrainBatchSize, longest);
+  const activations = stepBytes(gpu, (tape) => recordSft(tape, sketchOf(model), tokens, options));
+  return { ...modelNeeds([model]), activations };
+}
+
+/** Checks the memory of SFT. */
+export function checkSftMemory(to: MemoryCheck, options: SftOptions, path: string, longest: number): void {
+  check(to, options, path, (options) => sftNeeds(to.gpu, options, path, longest));
+}
+
+/** What a reward model's training needs; `longest` is the tokens of the longest pair, both sides together. */
+export function rewardNeeds(gpu: Gpu, options: RewardOptions, path: string, longest: number): Needs {
+  const model = memoryModel(path, options, { trained: true, architecture: "reward" });
+  const pairs = options.perDeviceTrainBatchSize, tokens = batchTokens(pairs, longest + 8);
+  const record = (tape: Tape) => recordReward(tape, sketchOf(model), tokens, pairs, options);
+  return { ...modelNeeds([model]), activations: stepBytes(gpu, record) };
+}
+
+/** Checks the memory of a reward model's training. */
 export function checkRewardMemory(
   to: MemoryCheck,
   options: RewardOptions,
   path: string,
   longest: number,
 ): void {
-  const needsOf = (o: RewardOptions): Needs => {
-    const model = memoryModel(path, o, { trained: true, architecture: "reward" });
-    const pairs = o.perDeviceTrainBatchSize, tokens = batchTokens(pairs, longest + 8);
-    const record = (tape: Parameters<typeof recordReward>[0]) =>
-      recordReward(tape, sketchOf(model), tokens, pairs, o);
-    return { ...modelNeeds([model]), activations: stepBytes(to.gpu, record) };
-  };
-  check(to, options, needsOf);
+  check(to, options, path, (options) => rewardNeeds(to.gpu, options, path, longest));
 }
 
-/** Checks the memory of PPO; `longest` is the tokens of the longest prompt. */
-export function checkPpoMemory(to: MemoryCheck, options: PpoOptions, path: string, longest: number): void {
-  const needsOf = (o: PpoOptions): Needs => {
-    const critic = o.criticInit === "reward" ? o.rewardModelPath : path;
-    const policy = memoryModel(path, o, { trained: true });
-    const value = memoryModel(critic, o, { trained: true, architecture: "reward" });
-    const reference = memoryModel(path, { ...o, usePeft: false }, { trained: false });
-    const reward = memoryModel(o.rewardModelPath, { ...o, usePeft: false }, {
-      trained: false,
-      architecture: "reward",
-    });
-    const models = o.usePeft ? [policy, value, reward] : [policy, value, reference, reward];
-    const rollouts = o.perDeviceTrainBatchSize * o.gradientAccumulationSteps;
-    const whole = longest + o.responseLength;
-    const tokens = batchTokens(Math.min(o.perDeviceTrainBatchSize, rollouts / o.numMiniBatches), whole);
-    const activations = stepBytes(to.gpu, (tape) =>
+/** What PPO needs; `longest` is the tokens of the longest prompt. */
+export function ppoNeeds(gpu: Gpu, options: PpoOptions, path: string, longest: number): Needs {
+  const frozen = { ...options, usePeft: false }, judge = options.rewardModelPath;
+  const policy = memoryModel(path, options, { trained: true });
+  const value = memoryModel(options.criticInit === "reward" ? judge : path, options, {
+    trained: true,
+    architecture: "reward",
+  });
+  const reward = memoryModel(judge, frozen, { trained: false, architecture: "reward" });
+  const models = [policy, value, reward];
+  const reference = options.usePeft ? policy : memoryModel(path, frozen, { trained: false });
+  // The policy without its fresh adapter is its own reference.
+  if (!options.usePeft) models.push(reference);
+  const rollouts = options.perDeviceTrainBatchSize * options.gradientAccumulationSteps;
+  const whole = longest + options.responseLength;
+  const sampled = Math.min(MOST_ROWS, rollouts),
+    scored = Math.min(options.localRolloutForwardBatchSize, rollouts);
+  const learned = Math.min(options.perDeviceTrainBatchSize, rollouts / options.numMiniBatches);
+  // Sampling, scoring and learning take turns in the same memory.
+  const activations = Math.max(
+    prefillBytes(gpu, sketchOf(policy), sampled, longest),
+    stepBytes(gpu, (tape) =>
+      recordScoring(tape, {
+        policy: sketchOf(policy),
+        reference: sketchOf(reference),
+        reward: sketchOf(reward),
+        value: sketchOf(value),
+      }, { tokens: batchTokens(scored, whole), rows: scored, temperature: 1 })),
+    stepBytes(gpu, (tape) =>
       recordUpdate(tape, sketchOf(policy), sketchOf(value), {
-        tokens,
+        tokens: batchTokens(learned, whole),
         temperature: 1,
         bonus: true,
-        checkpointing: o.gradientCheckpointing,
-      }));
-    return {
-      ...modelNeeds(models),
-      activations,
-      "KV cache": cacheBytes(policy.config, Math.min(256, rollouts), whole),
-    };
-  };
-  check(to, options, needsOf);
+        checkpointing: options.gradientCheckpointing,
+      })),
+  );
+  return { ...modelNeeds(models), activations, "KV cache": cacheBytes(policy.config, sampled, whole) };
+}
+
+/** Bytes of activations while the prompts of `rows` rows are read, to the logits of their next tokens. */
+function prefillBytes(gpu: Gpu, model: Model, rows: number, longest: number): number {
+  const tokens = batchTokens(rows, longest);
+  return stepBytes(gpu, (tape) => {
+    const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
+    const last = gather(tape, hidden, tape.input("last", [rows], "u32"));
+    tape.output("logits", logits(tape, last, headOf(tape, model, true)).logits);
+  });
+}
+
+/** Checks the memory of PPO. */
+export function checkPpoMemory(to: MemoryCheck, options: PpoOptions, path: string, longest: number): void {
+  check(to, options, path, (options) => ppoNeeds(to.gpu, options, path, longest));
 }

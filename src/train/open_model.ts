@@ -6,12 +6,15 @@
 import type { Gpu } from "../gpu/device.ts";
 import type { Model } from "../model/decoder.ts";
 import { loadHeaded } from "../model/headed.ts";
-import { loadModel } from "../model/load.ts";
-import { isAdapterDirectory, makeAdapted } from "../model/peft.ts";
+import { loadFrozen, loadModel } from "../model/load.ts";
+import { configOf, isAdapterDirectory, makeAdapted } from "../model/peft.ts";
 import { loraConfig, type ModelOptions } from "./options/model.ts";
 
 /** Options of adapters, and the seed of their first weights. */
 export type TrainedOptions = ModelOptions & { seed: number };
+
+/** Modules that predict tokens. */
+const HEADS = ["lm_head", "embed_out"];
 
 /** Tells a person something. */
 type Say = (line: string) => void;
@@ -30,7 +33,12 @@ export function loadTrainedHeaded(gpu: Gpu, path: string, options: TrainedOption
   const { usePeft, seed, dtype } = options;
   if (!usePeft) return loadHeaded(gpu, path, seed, isAdapterDirectory(path) ? { dtype } : {});
   const config = loraConfig(options);
-  const modulesToSave = [...new Set([...config.modulesToSave, "score"])];
+  // Options for a policy and its critic are the same, but only the policy predicts tokens.
+  const heads = config.modulesToSave.filter((name) => HEADS.includes(name));
+  if (heads.length) say(`A model with a score has no ${heads.join(", ")}, so that is not trained there.`);
+  const modulesToSave = [...new Set([...config.modulesToSave, "score"])].filter((name) =>
+    !HEADS.includes(name)
+  );
   return makeAdapted(gpu, path, { ...config, modulesToSave }, { seed, dtype, scoreSeed: seed });
 }
 
@@ -42,10 +50,14 @@ export function loadReference(
   { usePeft, dtype }: ModelOptions,
 ): Model {
   if (usePeft) return { ...policy, adapter: undefined };
-  return loadModel(gpu, path, { dtype });
+  return loadFrozen(gpu, path, dtype);
 }
 
 function checkOptions(path: string, { usePeft, dtype }: ModelOptions, say: Say): void {
+  const { dropout } = configOf(path);
+  if (dropout !== undefined) {
+    say(`${path}: its config asks for dropout of ${dropout} in training. keel trains without it.`);
+  }
   if (usePeft && isAdapterDirectory(path)) {
     throw new Error(
       `The model in ${path} is an adapter already. Leave out --use_peft to go on training it, or merge it first with keel export.`,

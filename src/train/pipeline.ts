@@ -11,8 +11,10 @@ import { type Rows, rowsBetween } from "../data/batches.ts";
 import type { PairExample, PromptExample, SftExample } from "../data/tokenize.ts";
 import { writeTextAtomically } from "../model/atomic_file.ts";
 import type { Model } from "../model/decoder.ts";
+import type { Dtype } from "../model/frozen.ts";
 import { loadHeaded } from "../model/headed.ts";
-import { describeModel, destroyModel, loadModel, saveModel } from "../model/load.ts";
+import { describeModel, destroyModel, loadFrozen, loadModel, saveModel } from "../model/load.ts";
+import { isAdapterDirectory } from "../model/peft.ts";
 import { moments } from "../rl/whiten.ts";
 import type { Run, StageRun } from "../run/run.ts";
 import { documentScorer } from "../sample/score.ts";
@@ -61,6 +63,8 @@ export interface PipelineTask {
 /** Options of the three stages. */
 export interface PipelineOptions {
   seed: number;
+  /** Form in which frozen weights are held. */
+  dtype?: Dtype;
   sft: SftOptions;
   reward: RewardOptions;
   ppo: PpoOptions;
@@ -76,7 +80,9 @@ export async function* pipeline(
   task: PipelineTask,
   options: PipelineOptions,
 ): AsyncGenerator<StepEvent> {
-  const { gpu } = workspace;
+  const { gpu } = workspace, { dtype } = options;
+  // Of an adapter the base is frozen, of a whole model nothing.
+  const trained = (path: string) => loadModel(gpu, path, isAdapterDirectory(path) ? { dtype } : {});
 
   // 1. Supervised fine-tuning of the base model
   const sftRun = run.stage("sft");
@@ -94,7 +100,7 @@ export async function* pipeline(
     await saveModel(gpu, task.base, sftDir, { tokenizerFrom: task.tokenizerFrom });
     sftRun.finish(step);
   }
-  const reference = loadModel(gpu, sftDir);
+  const reference = loadFrozen(gpu, sftDir, dtype);
   destroyModel(gpu, task.base);
 
   // 2. Reward model on comparisons, from the SFT model's body and a fresh head
@@ -102,7 +108,7 @@ export async function* pipeline(
   const rewardDir = join(rewardRun.dir, "model"), scaleFile = join(rewardRun.dir, "score_scale.json");
   if (rewardRun.finished() === undefined) {
     const pairs = await task.comparisons(reference, rewardRun);
-    const model = loadHeaded(gpu, sftDir, options.seed);
+    const model = loadHeaded(gpu, sftDir, options.seed, { dtype });
     described(rewardRun, model);
     const step = yield* all(
       rewardRun,
@@ -119,13 +125,13 @@ export async function* pipeline(
     rewardRun.finish(step);
     destroyModel(gpu, model);
   }
-  const rewardModel = loadModel(gpu, rewardDir);
+  const rewardModel = loadFrozen(gpu, rewardDir, dtype);
   const scoreScale: Standardisation = JSON.parse(readFileSync(scaleFile, "utf8"));
 
   // 3. PPO on the prompts, from the SFT model, with a critic that starts as the reward model
   const ppoRun = run.stage("ppo");
   if (ppoRun.finished() === undefined) {
-    const policy = loadModel(gpu, sftDir);
+    const policy = trained(sftDir);
     const evaluate = await task.judge?.({ sft: reference, reward: rewardModel, scoreScale }, ppoRun);
     described(ppoRun, policy);
     const step = yield* all(
@@ -135,7 +141,7 @@ export async function* pipeline(
         policy,
         reference,
         reward: rewardModel,
-        value: loadModel(gpu, rewardDir),
+        value: trained(rewardDir),
         scoreScale,
         valueScale: scoreScale,
         prompts: task.prompts,

@@ -14,6 +14,7 @@ import { scalarHead } from "../tape/ops/linear.ts";
 import { gather } from "../tape/ops/reduce.ts";
 import { planCache } from "../tape/plans.ts";
 import type { Workspace } from "../tape/plan.ts";
+import type { Tape } from "../tape/tape.ts";
 
 /** A prompt with one sampled completion, scored by all models. Arrays are one number per completion token. */
 export interface Rollout {
@@ -55,6 +56,32 @@ export type RolloutScorer = (
   temperature: number,
 ) => Promise<Rollout[]>;
 
+/** Records the scoring of `rows` rollouts of `tokens` tokens in all. */
+export function recordScoring(
+  tape: Tape,
+  models: ScoringModels,
+  { tokens, rows, temperature }: { tokens: number; rows: number; temperature: number },
+): void {
+  const batch = batchInputs(tape, tokens);
+  const targets = tape.input("targets", [tokens], "u32");
+  const side = (model: Model) => {
+    const hidden = decoder(tape, model, batch, { frozen: true });
+    const head = headOf(tape, model, true);
+    return { hidden, head, ...logProb(tape, hidden, head, targets, temperature) };
+  };
+  const policy = side(models.policy), reference = side(models.reference);
+  tape.output("logprob", policy.logprob);
+  tape.output("entropy", policy.entropy);
+  tape.output("refLogprob", reference.logprob);
+  tape.output("kl", exactKl(tape, policy, reference, temperature));
+  const headed = (model: Model) => {
+    const hidden = decoder(tape, model, batch, { frozen: true });
+    return scalarHead(tape, hidden, weightOf(tape, model, "score", true));
+  };
+  if (models.value) tape.output("values", headed(models.value));
+  tape.output("scores", gather(tape, headed(models.reward), tape.input("last", [rows], "u32")));
+}
+
 /** Rows scored in one pass. */
 export function rolloutScorer(
   workspace: Workspace,
@@ -65,26 +92,11 @@ export function rolloutScorer(
     valueScale: Standardisation;
   },
 ): RolloutScorer {
-  const plan = planCache(workspace, (tape, tokens: number, rows: number, temperature: number) => {
-    const batch = batchInputs(tape, tokens);
-    const targets = tape.input("targets", [tokens], "u32");
-    const side = (model: Model) => {
-      const hidden = decoder(tape, model, batch, { frozen: true });
-      const head = headOf(tape, model, true);
-      return { hidden, head, ...logProb(tape, hidden, head, targets, temperature) };
-    };
-    const policy = side(models.policy), reference = side(models.reference);
-    tape.output("logprob", policy.logprob);
-    tape.output("entropy", policy.entropy);
-    tape.output("refLogprob", reference.logprob);
-    tape.output("kl", exactKl(tape, policy, reference, temperature));
-    const headed = (model: Model) => {
-      const hidden = decoder(tape, model, batch, { frozen: true });
-      return scalarHead(tape, hidden, weightOf(tape, model, "score", true));
-    };
-    if (models.value) tape.output("values", headed(models.value));
-    tape.output("scores", gather(tape, headed(models.reward), tape.input("last", [rows], "u32")));
-  });
+  const plan = planCache(
+    workspace,
+    (tape, tokens: number, rows: number, temperature: number) =>
+      recordScoring(tape, models, { tokens, rows, temperature }),
+  );
 
   return async (samples, temperature) => {
     const rollouts: Rollout[] = [];

@@ -245,8 +245,10 @@ assetTest(
       );
       assert.ok(stories.perplexity < 8 && stories.bits_per_byte < 1.5);
       for (const other of [shakespeare, chats]) {
-      assert.ok(other.perplexity > 5 * stories.perplexity && other.bits_per_byte > 2 * stories.bits_per_byte);
-    }
+        assert.ok(
+          other.perplexity > 5 * stories.perplexity && other.bits_per_byte > 2 * stories.bits_per_byte,
+        );
+      }
       // Of a whole text without a space taken off, the bytes are the text's; the start token is not scored.
       assert.equal(stories.bytes, bytes(story[0]));
     }),

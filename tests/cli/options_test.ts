@@ -153,7 +153,40 @@ Deno.test("fields of TRL that would change the numbers are refused, unless they 
     /"adafactor" is not supported; the optimiser is AdamW/,
   );
   assert.equal(sftConfig(MINIMAL + "optim: adamw_torch\nlabel_smoothing_factor: 0\n").warnings.length, 2);
-  assert.throws(() => sft({ use_peft: "true" }), /true is not supported; all weights are trained/);
+  assert.throws(
+    () => sftConfig(MINIMAL + "load_in_4bit: true\n"),
+    /load_in_4bit: true is not supported; give a GGUF file of 4 bits as the model/,
+  );
+  assert.throws(() => sft({ load_in_8bit: "true" }), /hold frozen weights with --dtype q8_0/);
+});
+
+Deno.test("adapters and the form of frozen weights have TRL's names and defaults", () => {
+  const { options, warnings } = sftConfig(
+    MINIMAL +
+      "use_peft: true\nlora_r: 8\nlora_target_modules: [q_proj, v_proj]\nlora_modules_to_save: lm_head\ndtype: bfloat16\n" +
+      "lora_task_type: CAUSAL_LM\nattn_implementation: eager\n",
+  );
+  assert.deepEqual(
+    [
+      options.usePeft,
+      options.loraR,
+      options.loraAlpha,
+      options.loraDropout,
+      options.useRslora,
+      options.useDora,
+    ],
+    [true, 8, 32, 0.05, false, false],
+  );
+  assert.deepEqual([options.loraTargetModules, options.loraModulesToSave], [["q_proj", "v_proj"], [
+    "lm_head",
+  ]]);
+  assert.equal(options.dtype, "bf16");
+  assert.equal(warnings.length, 2);
+  assert.deepEqual(sft({ lora_target_modules: "all-linear" }).options.loraTargetModules, ["all-linear"]);
+  const forms = { auto: "as-stored", float16: "f16", float32: "f32", q8_0: "q8_0" };
+  for (const [name, form] of Object.entries(forms)) assert.equal(sft({ dtype: name }).options.dtype, form);
+  assert.equal(sft({ torch_dtype: "float32" }).options.dtype, "f32");
+  assert.throws(() => sft({ dtype: "int4" }), /--dtype: got "int4", expected one of f32, float32, f16/);
 });
 
 Deno.test("report_to is a name or a list of names, as in transformers; what keel has not is refused by name", () => {

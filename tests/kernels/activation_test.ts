@@ -100,7 +100,10 @@ testOnProfiles("large inputs stay finite and take their limits", async (gpu) => 
 
 testOnProfiles("the exact GELU is erf's along the whole line, where its formulas meet too", async (gpu) => {
   // They change at |x| = √2.
-  const x = Float32Array.from({ length: 4096 }, (_, i) => i < 4000 ? (i - 2000) / 150 : Math.SQRT2 + (i - 4048) * 1e-6);
+  const x = Float32Array.from(
+    { length: 4096 },
+    (_, i) => i < 4000 ? (i - 2000) / 150 : Math.SQRT2 + (i - 4048) * 1e-6,
+  );
   const { y, dgate } = await runActivation(gpu, "gelu_erf", 64, 64, [x], x.map(() => 1));
   x.forEach((v, i) => {
     const normal = 0.5 * (1 + erf(v / Math.SQRT2)), density = Math.exp(-v * v / 2) / Math.sqrt(2 * Math.PI);

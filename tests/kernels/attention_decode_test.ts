@@ -145,11 +145,18 @@ const FORMS: [headDim: number, Omit<Attending, "scale">][] = [
   [32, { window: 5, rotaryDims: 16 }],
   [64, { softCap: 50, rotaryDims: 16 }],
   [80, { window: 33, softCap: 4, rotaryDims: 20 }],
+  [256, { window: 70, softCap: 4 }],
 ];
+
+/** Few enough heads that rows lie next to each other. */
+const headsOf = (headDim: number) => ({
+  headDim,
+  ...(headDim === 256 ? { heads: 3, kvHeads: 1 } : { heads: 4, kvHeads: 2 }),
+});
 
 testOnProfiles("windows, soft caps and partly turned heads are float64's", async (gpu) => {
   for (const [headDim, form] of FORMS) {
-    const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim), ...form };
+    const shape = { ...headsOf(headDim), scale: 1 / Math.sqrt(headDim), ...form };
     const lengths = [5, 0, 131, 64, 17];
     for (const rotary of [false, true]) {
       const got = await decode(gpu, lengths, 140, shape, { rotary });
@@ -201,10 +208,10 @@ testOnProfiles("the caches hold the prompt, then the new token, and nothing else
 testOnProfiles("a decoded token has the numbers that the packed forward pass gives it", async (gpu) => {
   const plain = [8, 10, 20, 32, 64, 80].map((headDim): typeof FORMS[0] => [headDim, {}]);
   for (const [headDim, form] of [...plain, ...FORMS]) {
-    const shape = { heads: 4, kvHeads: 2, headDim, scale: 1 / Math.sqrt(headDim), ...form };
+    const shape = { ...headsOf(headDim), scale: 1 / Math.sqrt(headDim), ...form };
     const length = 37, tokens = 64, first = 16, window = form.window ?? Infinity;
     const got = await decode(gpu, [length], 40, shape, { seed: headDim, rotary: true });
-    const qkv = vectors(random(9).floats, tokens, 8, headDim);
+    const qkv = vectors(random(9).floats, tokens, shape.heads + 2 * shape.kvHeads, headDim);
     qkv.set(got.prefill.subarray(0, length * got.ld), first * got.ld);
     qkv.set(got.fresh, (first + length) * got.ld);
     const starts = Uint32Array.from({ length: tokens }, (_, i) => {
@@ -213,12 +220,12 @@ testOnProfiles("a decoded token has the numbers that the packed forward pass giv
     const buffers = {
       qkv: upload(gpu, qkv),
       starts: upload(gpu, starts),
-      out: upload(gpu, new Float32Array(tokens * 4 * got.ds)),
-      lse: upload(gpu, new Float32Array(tokens * 4)),
+      out: upload(gpu, new Float32Array(tokens * got.ldo)),
+      lse: upload(gpu, new Float32Array(tokens * shape.heads)),
     };
     runOnce(gpu, [attention(gpu.profile, buffers, { tokens, ...shape })]);
-    const width = 4 * got.ds, at = (first + length) * width;
-    const packed = (await readFloats(gpu, buffers.out)).slice(at, at + width);
+    const at = (first + length) * got.ldo;
+    const packed = (await readFloats(gpu, buffers.out)).slice(at, at + got.ldo);
     if (gpu.profile.kind === "cpu") assert.deepEqual(got.out, packed);
     else assert.ok(relativeError(got.out, packed) < 1e-6, JSON.stringify(shape));
   }

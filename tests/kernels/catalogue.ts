@@ -189,7 +189,11 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
 
 const CAPS = [undefined, 50];
 /** Forms of decoding attention; the rotated columns are fewer than any head has. */
-const ATTENDING = [{}, { window: 5 }, { softCap: 50, rotaryDims: 4 }, { window: 5, softCap: 50, rotaryDims: 8 }];
+const ATTENDING = [{}, { window: 5 }, { softCap: 50, rotaryDims: 4 }, {
+  window: 5,
+  softCap: 50,
+  rotaryDims: 8,
+}];
 
 const HEADS = { tokens: 70, heads: 4, kvHeads: 2, scale: 0.3 };
 /** The buffers of a decoding step without rotation. */

@@ -68,7 +68,15 @@ testOnProfiles("columns are scaled, shifted and added, with their padding zero",
     ]);
     const want = z.map((v, i) => v * gain[i % cols]), name = `[${rows}, ${cols}]`;
     assert.deepEqual(unpadded(got.y, rows, cols, name), want);
-    assert.ok(relativeError(unpadded(got.shifted, rows, cols, name), z.map((v, i) => v * gain[i % cols] + bias[i % cols])) < 1e-6);
-    assert.ok(relativeError(unpadded(got.added, rows, cols, name), old.map((v, i) => v + z[i] * gain[i % cols])) < 1e-6);
+    assert.ok(
+      relativeError(
+        unpadded(got.shifted, rows, cols, name),
+        z.map((v, i) => v * gain[i % cols] + bias[i % cols]),
+      ) < 1e-6,
+    );
+    assert.ok(
+      relativeError(unpadded(got.added, rows, cols, name), old.map((v, i) => v + z[i] * gain[i % cols])) <
+        1e-6,
+    );
   }
 });

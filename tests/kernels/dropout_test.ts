@@ -15,7 +15,8 @@ interface Draw {
 
 /** What dropout makes of `x`, and of the same as a gradient that is added to `old`. */
 async function drop(gpu: Gpu, { rows, cols, rate, salt = 3, key = [5, 9] }: Draw, x: Float32Array, old = x) {
-  const matrix = (values: ArrayLike<number>) => stored(values, rows, cols, { extraRows: 1, outside: OUTSIDE });
+  const matrix = (values: ArrayLike<number>) =>
+    stored(values, rows, cols, { extraRows: 1, outside: OUTSIDE });
   const data = { x: matrix(x), key: Uint32Array.from(key), y: matrix(x).fill(OUTSIDE), added: matrix(old) };
   const shape = { rows, cols, rate, salt };
   const got = await run(gpu, data, ({ x, key, y, added }) => [
@@ -27,24 +28,30 @@ async function drop(gpu: Gpu, { rows, cols, rate, salt = 3, key = [5, 9] }: Draw
 
 const ones = (n: number) => new Float32Array(n).fill(1);
 
-testOnProfiles("numbers are dropped where Philox says, the others are scaled, in the gradient too", async (gpu) => {
-  for (const [rows, cols, rate] of [[1, 1, 0.5], [7, 5, 0.1], [33, 115, 0.75], [3, 1024, 0.05]]) {
-    const { floats } = random(rows + cols), x = floats(rows * cols), old = floats(x.length);
-    const salt = rows, key = [cols, 77], scale = Math.fround(1 / (1 - rate));
-    const { y, added } = await drop(gpu, { rows, cols, rate, salt, key }, x, old);
-    for (let r = 0; r < rows; r++) {
-      for (let c = 0; c < cols; c++) {
-        const word = philox([key[0], key[1]], [c >> 2, r, salt, 0x64726f70])[c & 3];
-        const kept = ((word >>> 9) + 0.5) / 2 ** 23 >= Math.fround(rate), i = r * cols + c;
-        const want = kept ? Math.fround(scale * x[i]) : 0;
-        assert.equal(Math.abs(y[i] - want), 0, `[${rows}, ${cols}] at ${r}, ${c}: ${y[i]}, not ${want}`);
-        // A fused multiply and add rounds once.
-        const sum = kept ? old[i] + scale * x[i] : old[i];
-        assert.ok(Math.abs(added[i] - sum) <= 2 ** -23 * (Math.abs(old[i]) + Math.abs(want)), `added at ${r}, ${c}`);
+testOnProfiles(
+  "numbers are dropped where Philox says, the others are scaled, in the gradient too",
+  async (gpu) => {
+    for (const [rows, cols, rate] of [[1, 1, 0.5], [7, 5, 0.1], [33, 115, 0.75], [3, 1024, 0.05]]) {
+      const { floats } = random(rows + cols), x = floats(rows * cols), old = floats(x.length);
+      const salt = rows, key = [cols, 77], scale = Math.fround(1 / (1 - rate));
+      const { y, added } = await drop(gpu, { rows, cols, rate, salt, key }, x, old);
+      for (let r = 0; r < rows; r++) {
+        for (let c = 0; c < cols; c++) {
+          const word = philox([key[0], key[1]], [c >> 2, r, salt, 0x64726f70])[c & 3];
+          const kept = ((word >>> 9) + 0.5) / 2 ** 23 >= Math.fround(rate), i = r * cols + c;
+          const want = kept ? Math.fround(scale * x[i]) : 0;
+          assert.equal(Math.abs(y[i] - want), 0, `[${rows}, ${cols}] at ${r}, ${c}: ${y[i]}, not ${want}`);
+          // A fused multiply and add rounds once.
+          const sum = kept ? old[i] + scale * x[i] : old[i];
+          assert.ok(
+            Math.abs(added[i] - sum) <= 2 ** -23 * (Math.abs(old[i]) + Math.abs(want)),
+            `added at ${r}, ${c}`,
+          );
+        }
       }
     }
-  }
-});
+  },
+);
 
 testOnProfiles("as many are dropped as the rate says, and the mean stays", async (gpu) => {
   const rows = 300, cols = 400, count = rows * cols;
@@ -55,7 +62,8 @@ testOnProfiles("as many are dropped as the rate says, and the mean stays", async
     const mean = y.reduce((a, b) => a + b) / count;
     assert.ok(Math.abs(mean - 1) < 4 * deviation / count / (1 - rate), `the mean is ${mean}`);
     // No row and no column is dropped as its neighbour is.
-    const same = (step: number) => y.filter((v, i) => i >= step && (v === 0) === (y[i - step] === 0)).length / count;
+    const same = (step: number) =>
+      y.filter((v, i) => i >= step && (v === 0) === (y[i - step] === 0)).length / count;
     const expected = rate ** 2 + (1 - rate) ** 2;
     for (const step of [1, 2, 4, cols]) assert.ok(Math.abs(same(step) - expected) < 0.01, `step ${step}`);
   }

@@ -51,7 +51,14 @@ testOnProfiles("an embedding picks rows and its gradient sums them by id", async
 });
 
 testOnProfiles("a scaled table in parts has the bits of the whole, and its gradient", async (gpu) => {
-  for (const [tokens, vocab, cols, parts] of [[7, 5, 3, [2, 3]], [129, 300, 13, [16, 100, 1, 183]], [40, 9, 1024, [9]]] as const) {
+  for (
+    const [tokens, vocab, cols, parts] of [[7, 5, 3, [2, 3]], [129, 300, 13, [16, 100, 1, 183]], [
+      40,
+      9,
+      1024,
+      [9],
+    ]] as const
+  ) {
     const { floats, below } = random(tokens), scale = Math.fround(Math.sqrt(cols));
     const table = floats(vocab * cols), dy = floats(tokens * cols), old = floats(vocab * cols);
     // The last token's id is no row of the table.

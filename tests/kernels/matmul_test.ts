@@ -153,7 +153,17 @@ testOnProfiles("operands may begin inside what is bound, as parts of wider matri
   for (const trans of transpositions) {
     const offsets = { a: 8, b: 20, c: 12, bias: 4 };
     await check(gpu, { trans, m: 13, n: 22, k: 27, lda: 44, ldb: 36, ldc: 64, offsets, bias: true });
-    await check(gpu, { trans, m: 40, n: 5, k: 9, ldc: 36, offsets, residual: true, accumulate: true, scale: 2 });
+    await check(gpu, {
+      trans,
+      m: 40,
+      n: 5,
+      k: 9,
+      ldc: 36,
+      offsets,
+      residual: true,
+      accumulate: true,
+      scale: 2,
+    });
   }
 });
 

@@ -68,7 +68,10 @@ async function check(
     if (kind === "layer") stats[rows + r] = mean;
     y.push(...reference(kind, values, gains, b));
     dx.push(
-      ...differences(values, (v) => reference(kind, v, gains, b).reduce((sum, out, c) => sum + out * g[c], 0)),
+      ...differences(
+        values,
+        (v) => reference(kind, v, gains, b).reduce((sum, out, c) => sum + out * g[c], 0),
+      ),
     );
   }
   const close = (what: string, have: Float32Array, want: number[]) => {

@@ -55,7 +55,10 @@ testOnProfiles("queries and keys turn by their position's angle, and back", asyn
         }
       }
       const error = relativeError(turned, want);
-      assert.ok(error < 3e-7, `headDim ${headDim}, ${rotaryDims} turned, sign ${sign}: relative error ${error}`);
+      assert.ok(
+        error < 3e-7,
+        `headDim ${headDim}, ${rotaryDims} turned, sign ${sign}: relative error ${error}`,
+      );
       // Columns that are not turned, values, padding and what follows the last token keep their bits.
       for (let i = 0; i < x.length; i++) {
         const column = i % ld;
@@ -69,5 +72,8 @@ testOnProfiles("queries and keys turn by their position's angle, and back", asyn
 Deno.test("a head of odd size is refused", () => {
   const buffers = { x: 0, positions: 0, cos: 0, sin: 0 };
   const shape = { tokens: 1, ld: 8, heads: 1, rotaryDims: 7, headStride: 8 };
-  assert.throws(() => rope({ kind: "cpu", lanes: 8 }, buffers, shape, false), /even number of columns; got 7/);
+  assert.throws(
+    () => rope({ kind: "cpu", lanes: 8 }, buffers, shape, false),
+    /even number of columns; got 7/,
+  );
 });

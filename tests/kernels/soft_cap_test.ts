@@ -33,7 +33,18 @@ testOnProfiles("a soft cap and its gradient equal float64", async (gpu) => {
 testOnProfiles("a soft cap is even where its two formulas meet, and at its limits", async (gpu) => {
   // The formulas change at 0.6 of the cap.
   const near = Array.from({ length: 64 }, (_, i) => 0.6 + (i - 32) * 2 ** -20);
-  const x = Float32Array.from([...near, ...near.map((v) => -v), 0, -0, 1e4, -1e4, 3e38, -3e38, 1e-30, -1e-38]);
+  const x = Float32Array.from([
+    ...near,
+    ...near.map((v) => -v),
+    0,
+    -0,
+    1e4,
+    -1e4,
+    3e38,
+    -3e38,
+    1e-30,
+    -1e-38,
+  ]);
   const got = await run(gpu, { x, y: x.slice() }, ({ x, y }) => [
     softCap(gpu.profile, { x, y }, { count: x.size / 4, cap: 1 }),
   ]);

@@ -28,7 +28,11 @@ function randomStored(storage: Storage, rows: number, cols: number, seed: number
       }
     }
     for (let at = 0; elements > 4 && at < length; at += block) {
-      const scaleAt = storage === "Q6_K" ? [208] : ["Q4_1", "Q5_1", "Q4_K", "Q5_K"].includes(storage) ? [0, 2] : [0];
+      const scaleAt = storage === "Q6_K"
+        ? [208]
+        : ["Q4_1", "Q5_1", "Q4_K", "Q5_K"].includes(storage)
+        ? [0, 2]
+        : [0];
       for (const offset of scaleAt) view.setFloat16(at + offset, 0.02 * float(), true);
     }
     values.set(dequantize(storage, row).subarray(0, cols), r * cols);
@@ -38,7 +42,11 @@ function randomStored(storage: Storage, rows: number, cols: number, seed: number
 }
 
 const STORED = (Object.keys(STORAGES) as Storage[]).filter((storage) => storage !== "F32");
-const SHAPES: Record<number, [rows: number, cols: number][]> = { 4: [[7, 9], [33, 20]], 32: [[7, 64], [37, 96]], 256: [[5, 256], [34, 512]] };
+const SHAPES: Record<number, [rows: number, cols: number][]> = {
+  4: [[7, 9], [33, 20]],
+  32: [[7, 64], [37, 96]],
+  256: [[5, 256], [34, 512]],
+};
 
 for (const storage of STORED) {
   testOnProfiles(`${storage} is read as the format says`, async (gpu) => {
@@ -51,7 +59,10 @@ for (const storage of STORED) {
       for (let r = 0; r < rows; r++) {
         for (let c = 0; c < padded(cols); c++) {
           const want = c < cols ? values[r * cols + c] : 0, have = got[(r + 2) * ld + c];
-          assert.ok(Math.abs(have - want) <= 3e-7 * Math.max(Math.abs(want), 0.3), `row ${r}, column ${c}: ${have}, not ${want}`);
+          assert.ok(
+            Math.abs(have - want) <= 3e-7 * Math.max(Math.abs(want), 0.3),
+            `row ${r}, column ${c}: ${have}, not ${want}`,
+          );
         }
       }
       assert.ok(got.subarray(0, 2 * ld).every((value) => value === 7));
@@ -119,5 +130,8 @@ testOnProfiles("a row alone has the bits that it has among others, in every form
 });
 
 Deno.test("rows that are not whole blocks are refused", () => {
-  assert.throws(() => storedStride("Q8_0", 48), /Rows of 48 numbers cannot be stored as Q8_0; it takes multiples of 32/);
+  assert.throws(
+    () => storedStride("Q8_0", 48),
+    /Rows of 48 numbers cannot be stored as Q8_0; it takes multiples of 32/,
+  );
 });

@@ -20,7 +20,15 @@ async function checkAdapter(directory: string, profile: "cpu" | "gpu"): Promise<
 }
 
 for (const profile of ["cpu", "gpu"] as const) {
-  for (const name of ["tiny-llama-lora", "tiny-llama-rslora", "tiny-llama-dora", "tiny-gpt2-lora", "tiny-gpt2-dora"]) {
+  for (
+    const name of [
+      "tiny-llama-lora",
+      "tiny-llama-rslora",
+      "tiny-llama-dora",
+      "tiny-gpt2-lora",
+      "tiny-gpt2-dora",
+    ]
+  ) {
     assetTest(`${name} has PEFT's numbers on the ${profile} profile`, async () => {
       await checkAdapter(asset(`goldens/adapters/${name}`), profile);
     });

@@ -25,7 +25,12 @@ export interface PaddedBatch {
 export function batchOf(g: Golden): PaddedBatch {
   const integers = (name: string) => g.integers(name);
   const labels = g.has("labels") ? integers("labels") : new Int32Array(0);
-  return { ids: integers("input_ids"), mask: integers("attention_mask"), labels, shape: g.shape("input_ids") };
+  return {
+    ids: integers("input_ids"),
+    mask: integers("attention_mask"),
+    labels,
+    shape: g.shape("input_ids"),
+  };
 }
 
 /** The same model with gradients: of its adapter's weights where it has one, else of all. */
@@ -119,7 +124,9 @@ export function largestDifference(got: ArrayLike<number>, want: ArrayLike<number
 export function assertSameBits(got: Float32Array, want: Float32Array, what: string): void {
   const words = (x: Float32Array) => new Uint32Array(x.buffer, x.byteOffset, x.length);
   const a = words(got), b = words(want), at = a.findIndex((word, i) => word !== b[i]);
-  if (at >= 0 || a.length !== b.length) throw new Error(`${what}: number ${at} is ${got[at]}, not ${want[at]}`);
+  if (at >= 0 || a.length !== b.length) {
+    throw new Error(`${what}: number ${at} is ${got[at]}, not ${want[at]}`);
+  }
 }
 
 /** How far results are off, as a share of what the golden allows. */
@@ -130,18 +137,23 @@ export class Shares {
 
   /** Compares one tensor. */
   add(name: string, got: ArrayLike<number>, want: ArrayLike<number>, atol: number): void {
-    this.#all.set(name, largestDifference(got, want) / atol);
+    const difference = largestDifference(got, want);
+    this.#all.set(name, difference === 0 ? 0 : difference / atol);
   }
 
   /** Prints the worst, and fails for everything beyond its tolerance. */
   check(fewest: number): void {
     const all = [...this.#all];
-    if (all.length < fewest) throw new Error(`${this.title}: only ${all.length} of ${fewest} tensors were compared.`);
+    if (all.length < fewest) {
+      throw new Error(`${this.title}: only ${all.length} of ${fewest} tensors were compared.`);
+    }
     const [name, worst] = all.reduce((a, b) => b[1] > a[1] ? b : a);
     console.log(`${this.title}: ${all.length} tensors, worst ${worst.toFixed(3)} of atol (${name})`);
     const beyond = all.filter(([, share]) => !(share <= 1));
     if (beyond.length === 0) return;
     const list = beyond.slice(0, 8).map(([name, share]) => `${name} ${share.toFixed(1)}`).join(", ");
-    throw new Error(`${this.title}: ${beyond.length} tensors are off, by these multiples of their atol: ${list}`);
+    throw new Error(
+      `${this.title}: ${beyond.length} tensors are off, by these multiples of their atol: ${list}`,
+    );
   }
 }

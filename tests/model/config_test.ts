@@ -109,7 +109,10 @@ Deno.test("what is not computed is refused by name", () => {
     [{ quantization_config: { quant_method: "gptq" } }, /"quantization_config"/],
     [{ rope_scaling: { rope_type: "yarn", factor: 8 } }, /"rope_scaling": "rope_type" is "yarn"/],
     [{ rope_scaling: { rope_type: "llama3" } }, /"factor" is undefined\. Expected a number from 1/],
-    [{ rope_scaling: { type: "linear" } }, /"rope_scaling": "factor" is undefined\. Expected a number from 1/],
+    [
+      { rope_scaling: { type: "linear" } },
+      /"rope_scaling": "factor" is undefined\. Expected a number from 1/,
+    ],
     [{ rope_parameters: { rope_theta: 10000, rope_type: "yarn" } }, /"rope_type" is "yarn"/],
     [{ rope_scaling: "linear" }, /"rope_scaling" is "linear"\. Expected an object or null/],
     [{ sliding_window: 7 }, /"sliding_window" is 7/],
@@ -211,7 +214,13 @@ Deno.test("a written config is read back as the same model, in both spellings", 
 
 Deno.test("Llama 3's rotary scaling is read and written", () => {
   const config = readConfig(golden("models/tiny-llama-tied"));
-  const expected = { type: "llama3", factor: 8, lowFreqFactor: 1, highFreqFactor: 4, originalMaxPositions: 32 };
+  const expected = {
+    type: "llama3",
+    factor: 8,
+    lowFreqFactor: 1,
+    highFreqFactor: 4,
+    originalMaxPositions: 32,
+  };
   assert.deepEqual(config.ropeScaling, expected);
   assert.deepEqual(parseConfig(configJson(config), "config.json").ropeScaling, expected);
 });

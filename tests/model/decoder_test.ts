@@ -47,7 +47,17 @@ for (const profile of ["cpu", "gpu"] as const) {
     });
   }
   for (
-    const name of ["gemma", "gemma2", "gpt-neox", "gpt2", "mistral", "phi3", "qwen2", "qwen2-sharded", "qwen3"]
+    const name of [
+      "gemma",
+      "gemma2",
+      "gpt-neox",
+      "gpt2",
+      "mistral",
+      "phi3",
+      "qwen2",
+      "qwen2-sharded",
+      "qwen3",
+    ]
   ) {
     assetTest(`tiny-${name} has PyTorch's numbers on the ${profile} profile`, async () => {
       await checkDecoder(

@@ -61,4 +61,3 @@ export function largestError(form: Held, size: number, largest: number): number 
       return largest / 254 + 2 ** -11 * (size + largest / 254);
   }
 }
-

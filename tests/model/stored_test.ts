@@ -19,7 +19,10 @@ async function onProfiles(check: (gpu: Gpu) => Promise<void>): Promise<void> {
 }
 
 /** Logits [rows, vocab] at each row's last token. */
-function lastLogits(logits: Float32Array, { mask, shape: [rows, time] }: ReturnType<typeof batchOf>): number[] {
+function lastLogits(
+  logits: Float32Array,
+  { mask, shape: [rows, time] }: ReturnType<typeof batchOf>,
+): number[] {
   const vocab = logits.length / rows / time;
   return Array.from({ length: rows }, (_, b) => {
     const at = b * time + mask.subarray(b * time, (b + 1) * time).lastIndexOf(1);
@@ -28,24 +31,34 @@ function lastLogits(logits: Float32Array, { mask, shape: [rows, time] }: ReturnT
 }
 
 for (const type of ["f16", "bf16"]) {
-  assetTest(`a file in ${type} has PyTorch's numbers, widened and as it is stored`, () =>
-    onProfiles(async (gpu) => {
-      const directory = asset(`goldens/models/tiny-qwen2-${type}`), g = openGolden(directory);
-      // These goldens have no labels of their own: they are those of the model in float32.
-      const batch = { ...batchOf(g), labels: openGolden(asset("goldens/models/tiny-qwen2")).integers("labels") };
-      for (const dtype of [undefined, "f32", "as-stored"] as const) {
-        const model = loadModel(gpu, directory, { dtype });
-        assert.equal(model.params.stored?.get("embed")?.[0].storage, dtype === "as-stored" ? type.toUpperCase() : undefined);
-        const { outputs } = await runBatch(gpu, model, batch);
-        const shares = new Shares(`${type} loaded as ${dtype ?? "trainable"}, ${gpu.profile.kind} profile`);
-        const compare = (name: string, got: ArrayLike<number>) => shares.add(name, got, g.floats(name), g.atol(name));
-        compare("logits_last", lastLogits(outputs.logits, batch));
-        compare("loss", outputs.loss);
-        compare("logprobs_t1", outputs.logprobs_t1);
-        shares.check(3);
-        destroyModel(gpu, model);
-      }
-    }));
+  assetTest(
+    `a file in ${type} has PyTorch's numbers, widened and as it is stored`,
+    () =>
+      onProfiles(async (gpu) => {
+        const directory = asset(`goldens/models/tiny-qwen2-${type}`), g = openGolden(directory);
+        // These goldens have no labels of their own: they are those of the model in float32.
+        const batch = {
+          ...batchOf(g),
+          labels: openGolden(asset("goldens/models/tiny-qwen2")).integers("labels"),
+        };
+        for (const dtype of [undefined, "f32", "as-stored"] as const) {
+          const model = loadModel(gpu, directory, { dtype });
+          assert.equal(
+            model.params.stored?.get("embed")?.[0].storage,
+            dtype === "as-stored" ? type.toUpperCase() : undefined,
+          );
+          const { outputs } = await runBatch(gpu, model, batch);
+          const shares = new Shares(`${type} loaded as ${dtype ?? "trainable"}, ${gpu.profile.kind} profile`);
+          const compare = (name: string, got: ArrayLike<number>) =>
+            shares.add(name, got, g.floats(name), g.atol(name));
+          compare("logits_last", lastLogits(outputs.logits, batch));
+          compare("loss", outputs.loss);
+          compare("logprobs_t1", outputs.logprobs_t1);
+          shares.check(3);
+          destroyModel(gpu, model);
+        }
+      }),
+  );
 }
 
 /** Products Σ g·δ and Σ|g||δ| of the golden's gradients with the rounding errors, each of which is checked. */
@@ -60,7 +73,10 @@ function firstOrder(g: Golden, config: ModelConfig, directory: string, form: Hel
     const largest = exact.data.reduce((most, x) => Math.max(most, Math.abs(x)), 0);
     exact.data.forEach((x, i) => {
       const error = held[i] - x;
-      assert.ok(Math.abs(error) <= largestError(form, Math.abs(x), largest), `${name}[${i}]: ${x} is held as ${held[i]}`);
+      assert.ok(
+        Math.abs(error) <= largestError(form, Math.abs(x), largest),
+        `${name}[${i}]: ${x} is held as ${held[i]}`,
+      );
       change += gradient[i] * error;
       most += Math.abs(gradient[i] * error);
     });
@@ -82,7 +98,8 @@ async function checkHeld(gpu: Gpu, directory: string, form: Held): Promise<void>
   const { config, weights } = openModel(directory);
   const held = loadModel(gpu, directory, { dtype: form });
   const rounded = makeModel(gpu, config, (name) => heldTensor(config, name, hostTensor(weights, name), form));
-  const got = (await runBatch(gpu, held, batch)).outputs, want = (await runBatch(gpu, rounded, batch)).outputs;
+  const got = (await runBatch(gpu, held, batch)).outputs,
+    want = (await runBatch(gpu, rounded, batch)).outputs;
   const title = `${directory.split("/").at(-1)} held as ${form}, ${gpu.profile.kind} profile`;
   const shares = new Shares(title);
   for (const name of ["logits", "loss", "logprobs_t1", "entropy"]) {
@@ -93,9 +110,16 @@ async function checkHeld(gpu: Gpu, directory: string, form: Held): Promise<void>
   const { change, most, moved } = firstOrder(g, config, directory, form);
   assert.ok(moved > 0 && held.params.stored!.size > 0, `${title}: nothing is stored so`);
   const actual = got.loss[0] - g.floats("loss")[0], rest = Math.abs(actual - change);
-  console.log(`  loss ${actual.toExponential(2)}, first order ${change.toExponential(2)}, rest ${(rest / most).toExponential(1)} of ${most.toExponential(1)}`);
+  console.log(
+    `  loss ${actual.toExponential(2)}, first order ${change.toExponential(2)}, rest ${
+      (rest / most).toExponential(1)
+    } of ${most.toExponential(1)}`,
+  );
   assert.ok(rest <= most / 1000 + g.atol("loss"), `${title}: the loss is off by ${rest}`);
-  assert.ok(largestDifference(got.logits, g.floats("logits")) > g.atol("logits"), `${title}: nothing was rounded`);
+  assert.ok(
+    largestDifference(got.logits, g.floats("logits")) > g.atol("logits"),
+    `${title}: nothing was rounded`,
+  );
   destroyModel(gpu, held);
   destroyModel(gpu, rounded);
 }
@@ -110,36 +134,43 @@ for (const form of ["f16", "bf16", "q8_0"] as const) {
   for (const name of ["tiny-gpt2", "tiny-gemma2", "tiny-gpt-neox", "tiny-phi3", "tiny-qwen3"]) {
     // In blocks of 32 only GPT-2's has a matrix that can be held.
     if (form === "q8_0" && name !== "tiny-gpt2") continue;
-    assetTest(`${name} held as ${form} is the model of the rounded weights`, () =>
-      onProfiles((gpu) => checkHeld(gpu, asset(`goldens/models/${name}`), form)));
+    assetTest(
+      `${name} held as ${form} is the model of the rounded weights`,
+      () => onProfiles((gpu) => checkHeld(gpu, asset(`goldens/models/${name}`), form)),
+    );
   }
 }
 
-assetTest("adapters learn on a stored base what they learn on its numbers in float32", () =>
-  onProfiles(async (gpu) => {
-    const from = asset("goldens/models/tiny-qwen2-bf16");
-    const labels = openGolden(asset("goldens/models/tiny-qwen2")).integers("labels");
-    const batch = { ...batchOf(openGolden(from)), labels };
-    for (const useDora of [false, true]) {
-      const lora = { r: 3, loraAlpha: 6, loraDropout: 0, useRslora: true, useDora, modulesToSave: [] };
-      const results = [];
-      for (const dtype of ["f32", "as-stored"] as const) {
-        const config = { ...lora, targetModules: ["q_proj", "o_proj", "up_proj", "down_proj"] };
-        const adapted = makeAdapted(gpu, from, config, { dtype, seed: 1 });
-        const { layout } = adapted.adapter!.params;
-        const shapes = new Map([...layout.slots.values()].flatMap(({ parts }) => parts.map(({ name, shape }) => [name, shape])));
-        writeParams(gpu, adapted.adapter!.params, (name) => {
-          const shape = shapes.get(name)!, count = shape.reduce((a, b) => a * b);
-          return { shape, data: random(name.length).floats(count) };
-        });
-        results.push(await runBatch(gpu, trainable(gpu, adapted), batch));
-        destroyModel(gpu, adapted);
+assetTest(
+  "adapters learn on a stored base what they learn on its numbers in float32",
+  () =>
+    onProfiles(async (gpu) => {
+      const from = asset("goldens/models/tiny-qwen2-bf16");
+      const labels = openGolden(asset("goldens/models/tiny-qwen2")).integers("labels");
+      const batch = { ...batchOf(openGolden(from)), labels };
+      for (const useDora of [false, true]) {
+        const lora = { r: 3, loraAlpha: 6, loraDropout: 0, useRslora: true, useDora, modulesToSave: [] };
+        const results = [];
+        for (const dtype of ["f32", "as-stored"] as const) {
+          const config = { ...lora, targetModules: ["q_proj", "o_proj", "up_proj", "down_proj"] };
+          const adapted = makeAdapted(gpu, from, config, { dtype, seed: 1 });
+          const { layout } = adapted.adapter!.params;
+          const shapes = new Map(
+            [...layout.slots.values()].flatMap(({ parts }) => parts.map(({ name, shape }) => [name, shape])),
+          );
+          writeParams(gpu, adapted.adapter!.params, (name) => {
+            const shape = shapes.get(name)!, count = shape.reduce((a, b) => a * b);
+            return { shape, data: random(name.length).floats(count) };
+          });
+          results.push(await runBatch(gpu, trainable(gpu, adapted), batch));
+          destroyModel(gpu, adapted);
+        }
+        const [plain, stored] = results;
+        assert.ok(relativeError(stored.outputs.logits, plain.outputs.logits) < 1e-6);
+        for (const [name, { data }] of Object.entries(stored.gradients)) {
+          const error = relativeError(data, plain.gradients[name].data);
+          assert.ok(error < 1e-5, `${useDora ? "DoRA" : "LoRA"}: the gradient of ${name} is off by ${error}`);
+        }
       }
-      const [plain, stored] = results;
-      assert.ok(relativeError(stored.outputs.logits, plain.outputs.logits) < 1e-6);
-      for (const [name, { data }] of Object.entries(stored.gradients)) {
-        const error = relativeError(data, plain.gradients[name].data);
-        assert.ok(error < 1e-5, `${useDora ? "DoRA" : "LoRA"}: the gradient of ${name} is off by ${error}`);
-      }
-    }
-  }));
+    }),
+);

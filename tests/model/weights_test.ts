@@ -37,7 +37,7 @@ Deno.test("an index that does not fit its shards is refused", () =>
     );
     refuse(
       { a: one, b: two, c: two },
-      /it holds tensor "b", but model\.safetensors\.index\.json says model-2\.safetensors/,
+      /it holds tensor "b", but model\.safetensors\.index\.json says "model-2\.safetensors"/,
     );
     refuse({ a: one, b: one, c: two, d: two }, /model-2\.safetensors: tensor "d" is missing/);
     refuse({ a: one, b: one, c: "model-3.safetensors" }, /model-3\.safetensors: the file does not exist/);

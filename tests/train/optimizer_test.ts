@@ -173,7 +173,8 @@ Deno.test("frozen weights have no optimiser", async () => {
   const gpu = await openGpu();
   const layout: Layout = { slots: new Map(), count: 64, decayEnd: 64, parameters: 64 };
   assert.throws(
-    () => openOptimizer(gpu, { layout, values: upload(gpu, new Float32Array(64)), maxBinding: gpu.maxBinding }),
+    () =>
+      openOptimizer(gpu, { layout, values: upload(gpu, new Float32Array(64)), maxBinding: gpu.maxBinding }),
     /weights are frozen/,
   );
   gpu.close();

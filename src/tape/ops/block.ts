@@ -12,11 +12,7 @@ import { attention as attentionKernel } from "../../../kernels/attention.ts";
 import { attentionBackward } from "../../../kernels/attention_backward.ts";
 import { columnSumPartials, columnSums } from "../../../kernels/column_sums.ts";
 import { embedding as embeddingKernel, embeddingBackward } from "../../../kernels/embedding.ts";
-import {
-  headNorm as headNormKernel,
-  headNormBackward,
-  headNormGains,
-} from "../../../kernels/head_norm.ts";
+import { headNorm as headNormKernel, headNormBackward, headNormGains } from "../../../kernels/head_norm.ts";
 import { padded, rowStride } from "../../../kernels/kernel.ts";
 import { norm as normKernel, normBackward, type NormKind } from "../../../kernels/norm.ts";
 import { rope as ropeKernel } from "../../../kernels/rope.ts";
@@ -100,7 +96,8 @@ export function headNorm(
   { heads, kvHeads, headDim, eps }: Heads & { eps: number },
 ): Tensor {
   const [tokens] = qkv.shape;
-  const y = tape.tensor("head norm", qkv.shape), stats = tape.tensor("head stats", [tokens * (heads + kvHeads)]);
+  const y = tape.tensor("head norm", qkv.shape),
+    stats = tape.tensor("head stats", [tokens * (heads + kvHeads)]);
   const shape = { tokens, heads, kvHeads, headDim, eps };
   tape.push(headNormKernel(tape.profile, { x: qkv, wq, wk, y, stats }, shape));
   tape.record("head norm", y, [qkv, wq, wk], (d) => {

@@ -51,7 +51,9 @@ export function logitsBackward(
 ): void {
   const [rows, width] = hidden.shape, ld = rowStride(vocabOf(head));
   if (head.softCap !== undefined) {
-    tape.push(softCapBackward(tape.profile, { x: raw, d }, { count: physicalSize(d.shape), cap: head.softCap }));
+    tape.push(
+      softCapBackward(tape.profile, { x: raw, d }, { count: physicalSize(d.shape), cap: head.softCap }),
+    );
   }
   placed(head.parts).forEach(({ part, first, count }, i) => {
     const shape = { lda: ld, offsets: { a: first } };

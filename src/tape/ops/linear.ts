@@ -34,12 +34,20 @@ export function linear(
     const offsets = { c: first, bias: first };
     tape.push(matmul(tape.profile, buffers, { trans: "nt", ...shape, offsets }));
   }
-  const inputs = [x, ...parts.map(({ part }) => part), ...(bias ? [bias] : []), ...(residual ? [residual] : [])];
+  const inputs = [
+    x,
+    ...parts.map(({ part }) => part),
+    ...(bias ? [bias] : []),
+    ...(residual ? [residual] : []),
+  ];
   tape.record(label, y, inputs, (dy) => {
     for (const { part, first, count } of parts) {
       const shape = { m: count, n: inner, k: rows, lda: ld, offsets: { a: first } };
-      tape.contribute(part, (c, accumulate) =>
-        tape.push(matmul(tape.profile, { a: dy, b: x, c }, { trans: "tn", ...shape, accumulate })));
+      tape.contribute(
+        part,
+        (c, accumulate) =>
+          tape.push(matmul(tape.profile, { a: dy, b: x, c }, { trans: "tn", ...shape, accumulate })),
+      );
     }
     if (bias?.gradient) {
       const partials = tape.tensor("bias partials", [columnSumPartials(rows, out)]);

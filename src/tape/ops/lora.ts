@@ -42,8 +42,10 @@ export function dropout(tape: Tape, x: Tensor, { rate, key }: Dropout, salt: num
   const y = tape.tensor("dropout", x.shape);
   tape.push(dropoutKernel(tape.profile, { x, key, y }, shape));
   tape.record("dropout", y, [x], (dy) => {
-    tape.contribute(x, (dx, accumulate) =>
-      tape.push(dropoutKernel(tape.profile, { x: dy, key, y: dx }, shape, accumulate)));
+    tape.contribute(
+      x,
+      (dx, accumulate) => tape.push(dropoutKernel(tape.profile, { x: dy, key, y: dx }, shape, accumulate)),
+    );
   });
   return y;
 }
@@ -102,7 +104,10 @@ export function adaptedLinear(
 ): Tensor {
   const read = (adapter: LowRank) => drop ? dropout(tape, x, drop, adapter.salt) : x;
   if (adapters[0].magnitude) return decomposed(tape, x, weight, adapters, added, drop && read);
-  return adapters.reduce((y, adapter) => addLowRank(tape, y, read(adapter), adapter), linear(tape, x, weight, added));
+  return adapters.reduce(
+    (y, adapter) => addLowRank(tape, y, read(adapter), adapter),
+    linear(tape, x, weight, added),
+  );
 }
 
 /**
@@ -162,8 +167,11 @@ function gained(tape: Tape, z: Tensor, weight: Tensor[], adapters: LowRank[], bi
         tape.push(magnitudeGradient(tape.profile, buffers, { first, count: b.shape[0] }));
       }
     }
-    tape.contribute(z, (dz, accumulate) =>
-      tape.push(scaleColumns(tape.profile, { z: dy, gain, y: dz }, { rows, cols }, accumulate)));
+    tape.contribute(
+      z,
+      (dz, accumulate) =>
+        tape.push(scaleColumns(tape.profile, { z: dy, gain, y: dz }, { rows, cols }, accumulate)),
+    );
   });
   return y;
 }

@@ -31,6 +31,7 @@ export function stageOptions(options: TrainOptions): PipelineOptions {
   };
   return {
     seed,
+    dtype: options.dtype,
     sft: sftSchema.parse({
       ...common,
       learningRate: options.sftLearningRate,

@@ -1,7 +1,15 @@
 /** The pieces of a transformer block against float64. */
 import assert from "node:assert/strict";
 import { padded } from "../../../kernels/kernel.ts";
-import { activation, attention, embedding, norm, rope } from "../../../src/tape/ops/block.ts";
+import {
+  activation,
+  attention,
+  embedding,
+  headNorm,
+  norm,
+  rope,
+  slidingWindow,
+} from "../../../src/tape/ops/block.ts";
 import { add, multiply } from "../../../src/tape/ops/elementwise.ts";
 import { Tape } from "../../../src/tape/tape.ts";
 import { random, testOnProfiles } from "../../kernels/helpers.ts";
@@ -33,6 +41,13 @@ testOnProfiles("norms have the right values and gradients", async (gpu) => {
         byRow(x, cols, (row) => row.map((v, c) => v / Math.sqrt(variance(row, 0) + eps) * w[c])),
       tolerance: 1e-5,
     });
+    await checkOperation(gpu, `rms norm of one more [${rows}, ${cols}]`, {
+      parameters: { x, w },
+      record: (tape, { x, w }) => norm(tape, x, w, { eps, plusOne: true }),
+      reference: ({ x, w }) =>
+        byRow(x, cols, (row) => row.map((v, c) => v / Math.sqrt(variance(row, 0) + eps) * (1 + w[c]))),
+      tolerance: 1e-5,
+    });
     await checkOperation(gpu, `layer norm [${rows}, ${cols}]`, {
       parameters: { x, w, bias },
       record: (tape, { x, w, bias }) => norm(tape, x, w, { kind: "layer", eps, bias }),
@@ -54,6 +69,13 @@ testOnProfiles("embeddings have the right values and gradients", async (gpu) => 
     record: (tape, { table, ids, order }) => embedding(tape, table, ids, { order }),
     reference: ({ table }) => ids.flatMap((id) => [...table.subarray(5 * id, 5 * id + 5)]),
   });
+  await checkOperation(gpu, "scaled embedding in parts", {
+    parameters: { low: uniform(4, [4, 5]), high: uniform(5, [2, 5]) },
+    constants: { ids: integers(ids), order: integers(order) },
+    record: (tape, { low, high, ids, order }) => embedding(tape, [low, high], ids, { order, scale: 2.5 }),
+    reference: ({ low, high }) =>
+      ids.flatMap((id) => Array.from({ length: 5 }, (_, c) => 2.5 * [...low, ...high][5 * id + c])),
+  });
   assert.throws(() => {
     const tape = new Tape(gpu.profile);
     const table = tape.tensor("table", [6, 4], { differentiable: true });
@@ -73,15 +95,17 @@ testOnProfiles("activations have the right values and gradients", async (gpu) =>
   const rows = 6, cols = 7, ld = padded(cols);
   const { floats } = random(6);
   const values = Array.from({ length: rows * 2 * ld }, (_, i) => i % ld < cols ? 3 * floats(1)[0] : 0);
-  await checkOperation(gpu, "swiglu", {
-    parameters: { x: { shape: [rows, 2 * ld], values } },
-    record: (tape, { x }) => activation(tape, "swiglu", x, cols),
-    reference: ({ x }) =>
-      Float64Array.from({ length: rows * cols }, (_, i) => {
-        const at = Math.floor(i / cols) * 2 * ld + i % cols;
-        return x[at] / (1 + Math.exp(-x[at])) * x[at + ld];
-      }),
-  });
+  for (const [kind, of] of [["swiglu", (x: number) => x / (1 + Math.exp(-x))], ["geglu", gelu]] as const) {
+    await checkOperation(gpu, kind, {
+      parameters: { x: { shape: [rows, 2 * ld], values } },
+      record: (tape, { x }) => activation(tape, kind, x, cols),
+      reference: ({ x }) =>
+        Float64Array.from({ length: rows * cols }, (_, i) => {
+          const at = Math.floor(i / cols) * 2 * ld + i % cols;
+          return of(x[at]) * x[at + ld];
+        }),
+    });
+  }
 });
 
 const HEADS = { heads: 4, kvHeads: 2, headDim: 6 };
@@ -98,38 +122,75 @@ function fused(tokens: number): HostTensor {
   return { shape: [tokens, WIDTH], values };
 }
 
-testOnProfiles("rope turns queries and keys, and its gradient turns back", async (gpu) => {
-  const positions = [0, 1, 2, 0, 7], half = HEADS.headDim / 2, most = 9;
-  const angle = (position: number, d: number) => position * 50 ** (-d / half);
-  const table = (f: (x: number) => number): HostTensor => ({
-    shape: [most * half],
-    values: Array.from({ length: most * half }, (_, i) => f(angle(Math.floor(i / half), i % half))),
-  });
-  const zero: HostTensor = { shape: [5, WIDTH], values: new Float32Array(5 * WIDTH) };
-  await checkOperation(gpu, "rope", {
-    parameters: { x: fused(5) },
-    constants: { zero, positions: integers(positions), cos: table(Math.cos), sin: table(Math.sin) },
-    // It works in place, so it gets a copy of the parameter.
-    record: (tape, { x, zero, positions, cos, sin }) =>
-      rope(tape, add(tape, x, zero), positions, { cos, sin }, { ...HEADS, rotaryDims: HEADS.headDim }),
-    reference: ({ x }) => {
-      const y = x.slice();
-      positions.forEach((position, t) => {
-        for (let head = 0; head < HEADS.heads + HEADS.kvHeads; head++) {
-          for (let d = 0; d < half; d++) {
-            const low = t * WIDTH + head * STRIDE + d, a = angle(position, d);
-            y[low] = x[low] * Math.cos(a) - x[low + half] * Math.sin(a);
-            y[low + half] = x[low + half] * Math.cos(a) + x[low] * Math.sin(a);
-          }
-        }
+for (const rotaryDims of [6, 4]) {
+  testOnProfiles(
+    `rope turns ${rotaryDims} columns of queries and keys, and its gradient turns back`,
+    async (gpu) => {
+      const positions = [0, 1, 2, 0, 7], half = rotaryDims / 2, most = 9;
+      const angle = (position: number, d: number) => position * 50 ** (-d / half);
+      const table = (f: (x: number) => number): HostTensor => ({
+        shape: [most * half],
+        values: Array.from({ length: most * half }, (_, i) => f(angle(Math.floor(i / half), i % half))),
       });
+      const zero: HostTensor = { shape: [5, WIDTH], values: new Float32Array(5 * WIDTH) };
+      await checkOperation(gpu, "rope", {
+        parameters: { x: fused(5) },
+        constants: { zero, positions: integers(positions), cos: table(Math.cos), sin: table(Math.sin) },
+        // It works in place, so it gets a copy of the parameter.
+        record: (tape, { x, zero, positions, cos, sin }) =>
+          rope(tape, add(tape, x, zero), positions, { cos, sin }, { ...HEADS, rotaryDims }),
+        reference: ({ x }) => {
+          const y = x.slice();
+          positions.forEach((position, t) => {
+            for (let head = 0; head < HEADS.heads + HEADS.kvHeads; head++) {
+              for (let d = 0; d < half; d++) {
+                const low = t * WIDTH + head * STRIDE + d, a = angle(position, d);
+                y[low] = x[low] * Math.cos(a) - x[low + half] * Math.sin(a);
+                y[low + half] = x[low + half] * Math.cos(a) + x[low] * Math.sin(a);
+              }
+            }
+          });
+          return y;
+        },
+      });
+    },
+  );
+}
+
+testOnProfiles("head norms have the right values and gradients", async (gpu) => {
+  const { heads, kvHeads, headDim } = HEADS, eps = 1e-6;
+  await checkOperation(gpu, "head norm", {
+    parameters: { qkv: fused(9), wq: uniform(8, [headDim]), wk: uniform(9, [headDim]) },
+    constants: {
+      columns: {
+        shape: [9, WIDTH],
+        values: Array.from({ length: 9 * WIDTH }, (_, i) => i % STRIDE < headDim ? 1 : 0),
+      },
+    },
+    // The gradient that reaches a head's padding is zero, as after attention.
+    record: (tape, { qkv, wq, wk, columns }) =>
+      multiply(tape, headNorm(tape, qkv, wq, wk, { ...HEADS, eps }), columns),
+    reference: ({ qkv, wq, wk }) => {
+      const y = qkv.map((v, i) => i % STRIDE < headDim ? v : 0);
+      for (let t = 0; t < 9; t++) {
+        for (let h = 0; h < heads + kvHeads; h++) {
+          const at = t * WIDTH + h * STRIDE, row = qkv.subarray(at, at + headDim);
+          const r = 1 / Math.sqrt(row.reduce((sum, v) => sum + v * v, 0) / headDim + eps);
+          row.forEach((v, d) => y[at + d] = v * r * (h < heads ? wq : wk)[d]);
+        }
+      }
       return y;
     },
+    tolerance: 1e-5,
   });
 });
 
 /** Causal attention inside documents in float64. */
-function attentionReference(qkv: Float64Array, starts: number[]): Float64Array {
+function attentionReference(
+  qkv: Float64Array,
+  starts: number[],
+  { window = Infinity, softCap = Infinity } = {},
+): Float64Array {
   const { heads, kvHeads, headDim } = HEADS, tokens = starts.length;
   const out = new Float64Array(tokens * heads * STRIDE);
   const at = (token: number, slot: number, d: number) => qkv[token * WIDTH + slot * STRIDE + d];
@@ -139,7 +200,9 @@ function attentionReference(qkv: Float64Array, starts: number[]): Float64Array {
       const weights = Array.from({ length: i - starts[i] + 1 }, (_, n) => {
         let score = 0;
         for (let d = 0; d < headDim; d++) score += at(i, h, d) * at(starts[i] + n, heads + kv, d);
-        return Math.exp(score / Math.sqrt(headDim));
+        if (i - starts[i] - n >= window) return 0;
+        const scaled = score / Math.sqrt(headDim);
+        return Math.exp(softCap === Infinity ? scaled : softCap * Math.tanh(scaled / softCap));
       });
       const total = weights.reduce((a, b) => a + b);
       weights.forEach((weight, n) => {
@@ -159,13 +222,19 @@ testOnProfiles("attention sees its own document up to itself, forward and back",
     shape: [starts.length, width],
     values: Array.from({ length: starts.length * width }, (_, i) => i % STRIDE < HEADS.headDim ? 1 : 0),
   };
-  await checkOperation(gpu, "attention", {
-    parameters: { qkv: fused(starts.length) },
-    constants: { starts: integers(starts), ends: integers(ends), heads },
-    // The gradient that reaches a head's padding is zero, as after a projection.
-    record: (tape, { qkv, starts, ends, heads }) =>
-      multiply(tape, attention(tape, qkv, { starts, ends }, HEADS, { scale: 1 / Math.sqrt(HEADS.headDim) }), heads),
-    reference: ({ qkv }) => attentionReference(qkv, starts),
-    tolerance: 1e-5,
-  });
+  const forms = [{}, { window: 2 }, { softCap: 0.4 }, { window: 1, softCap: 2 }, { window: 3, softCap: 50 }];
+  for (const form of forms as { window?: number; softCap?: number }[]) {
+    await checkOperation(gpu, `attention ${JSON.stringify(form)}`, {
+      parameters: { qkv: fused(starts.length) },
+      constants: { starts: integers(starts), ends: integers(ends), heads },
+      // The gradient that reaches a head's padding is zero, as after a projection.
+      record: (tape, { qkv, starts, ends, heads }) => {
+        const view = form.window ? slidingWindow(tape, { starts, ends }, form.window) : { starts, ends };
+        const scores = { scale: 1 / Math.sqrt(HEADS.headDim), softCap: form.softCap };
+        return multiply(tape, attention(tape, qkv, view, HEADS, scores), heads);
+      },
+      reference: ({ qkv }) => attentionReference(qkv, starts, form),
+      tolerance: 1e-5,
+    });
+  }
 });

@@ -41,11 +41,12 @@ const identity = (n: number): Matrix => ({
 /** Results for hidden states and a head, with the gradients of Σ logprob · dlogprob + entropy · dentropy. */
 async function evaluate(
   gpu: Gpu,
-  { hidden, head, targets, temperature, dlogprob, dentropy }: {
+  { hidden, head, targets, temperature, softCap, dlogprob, dentropy }: {
     hidden: Matrix;
     head: Matrix;
     targets: Int32Array;
     temperature: number;
+    softCap?: number;
     dlogprob: Float32Array;
     dentropy: Float32Array;
   },
@@ -62,7 +63,13 @@ async function evaluate(
   const x = trained("hidden", hidden), w = trained("head", head);
   const ids = tape.external("targets", [targets.length], upload(gpu, Uint32Array.from(targets)));
   ids.dtype = "u32";
-  const { logprob, entropy, correct } = logProb(tape, x.tensor, { parts: [w.tensor] }, ids, temperature);
+  const { logprob, entropy, correct } = logProb(
+    tape,
+    x.tensor,
+    { parts: [w.tensor], softCap },
+    ids,
+    temperature,
+  );
   for (const [name, tensor] of Object.entries({ logprob, entropy, correct })) tape.output(name, tensor);
   const terms = add(
     tape,
@@ -95,28 +102,17 @@ testOnProfiles("log-probability, entropy, top-1 and gradients are those of TRL's
       x = { values: rowsOf(hidden).flatMap((row) => [...row, 1]), columns: 17 };
       w = { values: rowsOf(weight).flatMap((row, v) => [...row, bias[v]]), columns: 17 };
     }
-    if (config.softcap) {
-      // keel has no soft cap: the logits that TRL has after it go through a head of ones.
-      const cap = config.softcap, vocab = rowsOf(weight);
-      x = {
-        values: rowsOf(hidden).flatMap((h) =>
-          vocab.map((row) => cap * Math.tanh(row.reduce((sum, v, c) => sum + v * h[c], 0) / cap))
-        ),
-        columns: vocab.length,
-      };
-      w = identity(vocab.length);
-    }
     const { out, dhidden, dhead } = await evaluate(gpu, {
       hidden: x,
       head: w,
       targets,
       temperature: config.temperature / scale,
+      softCap: config.softcap,
       ...given,
     });
     check(`${id}: logprob`, out.logprob, recorded.read(`${id}/log_probs`), 1e-5);
     check(`${id}: entropy`, out.entropy, recorded.read(`${id}/entropy`), 1e-5);
     check(`${id}: top-1`, out.correct, recorded.readIntegers(`${id}/is_top1`), 0);
-    if (config.softcap) continue;
     const ofInputs = (values: Float32Array) =>
       rowsOf({ values, columns: x.columns }).flatMap((row) => row.slice(0, 16));
     for (const [name, got] of [["hidden", dhidden], ["weight", dhead]] as const) {

@@ -23,12 +23,13 @@ function logSoftmax(
   head: ArrayLike<number>,
   [tokens, vocab, width]: number[],
   temperature: number,
+  softCap?: number,
 ): Float64Array[] {
   return Array.from({ length: tokens }, (_, t) => {
     const z = Float64Array.from({ length: vocab }, (_, v) => {
       let sum = 0;
       for (let c = 0; c < width; c++) sum += hidden[t * width + c] * head[v * width + c];
-      return sum / temperature;
+      return (softCap === undefined ? sum : softCap * Math.tanh(sum / softCap)) / temperature;
     });
     const top = z.reduce((a, b) => Math.max(a, b));
     const lse = top + Math.log(z.reduce((a, x) => a + Math.exp(x - top), 0));
@@ -79,8 +80,8 @@ testOnProfiles("log-probability and entropy have the right values and gradients"
       record: (tape, { hidden, head, targets, hiddenQ, headQ }) => {
         const p = logProb(tape, hidden, { parts: [head] }, targets, temperature);
         const q = logProb(tape, hiddenQ, { parts: [headQ] }, targets, temperature);
-        const sides = [{ hidden, head: { parts: [head] }, lse: p.lse }, { hidden: hiddenQ, head: { parts: [headQ] }, lse: q.lse }] as const;
-        return exactKl(tape, ...sides, temperature);
+        const ofP = { hidden, head: { parts: [head] }, lse: p.lse };
+        return exactKl(tape, ofP, { hidden: hiddenQ, head: { parts: [headQ] }, lse: q.lse }, temperature);
       },
       reference: ({ hidden, head }) =>
         logSoftmax(hidden, head, size, temperature).map((row, t) =>
@@ -90,6 +91,73 @@ testOnProfiles("log-probability and entropy have the right values and gradients"
     });
   }
 });
+
+testOnProfiles(
+  "a head in parts, under a soft cap or not, has the right values and gradients",
+  async (gpu) => {
+    const tokens = 9, width = 6, counts = [8, 4, 3], vocab = 15, size = [tokens, vocab, width];
+    const { below } = random(4), targets = Array.from({ length: tokens }, () => below(vocab));
+    const hidden = uniform(1, [tokens, width], 2), scale = uniform(4, [tokens]);
+    const parts = Object.fromEntries(
+      counts.map((count, i) => [`head${i}`, uniform(30 + i, [count, width], 2)]),
+    );
+    const other = { hidden: uniform(5, [tokens, width], 2), head: uniform(6, [vocab, width], 2) };
+    const constants = {
+      targets: { shape: [tokens], values: targets, integers: true },
+      scale,
+      hiddenQ: other.hidden,
+      headQ: other.head,
+    };
+    // Logits reach four times the lower cap.
+    for (const [softCap, temperature] of [[undefined, 1], [3, 1], [3, 0.7], [30, 1]] as const) {
+      const name = `a head in parts, cap ${softCap}, temperature ${temperature}`;
+      const logits = (values: Record<string, Float64Array>) => {
+        const { hidden, ...heads } = values;
+        return logSoftmax(
+          hidden,
+          Object.values(heads).flatMap((part) => [...part]),
+          size,
+          temperature,
+          softCap,
+        );
+      };
+      await checkOperation<string, string>(gpu, name, {
+        parameters: { hidden, ...parts },
+        constants,
+        record: (tape, { hidden, targets, scale, head0, head1, head2 }) => {
+          const head = { parts: [head0, head1, head2], softCap };
+          // The square makes the gradient of the hidden states one that is overwritten, and by the first part only.
+          const { logprob, entropy } = logProb(tape, square(tape, hidden), head, targets, temperature);
+          return add(tape, logprob, multiply(tape, entropy, scale));
+        },
+        reference: ({ hidden, ...heads }) =>
+          logits({ hidden: hidden.map((x) => x * x), ...heads }).map((row, t) =>
+            row[targets[t]] + entropyOf(row) * scale.values[t]
+          ),
+        tolerance: 1e-5,
+      });
+      const q = logSoftmax(other.hidden.values, other.head.values, size, temperature, softCap);
+      await checkOperation<string, string>(gpu, `${name}, exact KL`, {
+        parameters: { hidden, ...parts },
+        constants,
+        record: (tape, { hidden, targets, hiddenQ, headQ, head0, head1, head2 }) => {
+          const head = { parts: [head0, head1, head2], softCap }, other = { parts: [headQ], softCap };
+          const p = logProb(tape, hidden, head, targets, temperature);
+          const q = logProb(tape, hiddenQ, other, targets, temperature);
+          return exactKl(
+            tape,
+            { hidden, head, lse: p.lse },
+            { hidden: hiddenQ, head: other, lse: q.lse },
+            temperature,
+          );
+        },
+        reference: (values) =>
+          logits(values).map((row, t) => row.reduce((sum, l, v) => sum + Math.exp(l) * (l - q[t][v]), 0)),
+        tolerance: 1e-5,
+      });
+    }
+  },
+);
 
 /** Runs Σ weights · ln p(target) and returns its gradients. */
 async function gradients(
