@@ -14,18 +14,18 @@ import { checkpointSteps } from "../run/checkpoint.ts";
  *
  * @throws {Error} when the run has no such model.
  */
-function runModel(text: string): string {
+function runModel(text: string, accepts: (directory: string) => boolean, kind: string): string {
   const [, path, step] = /^(.+?)(?:@(\d{1,15}))?$/s.exec(text.replace(/(?<=.)\/+$/, "")) ?? [];
   const stages = path === undefined ? undefined : stageFolders(path);
   if (!stages) return text;
   for (const folder of stages) {
-    const model = modelOf(folder, step === undefined ? undefined : Number(step));
+    const model = modelOf(folder, accepts, step === undefined ? undefined : Number(step));
     if (model) return model;
   }
   throw new Error(
     step === undefined
-      ? `The run in ${path} has no language model yet: neither a result nor a checkpoint.`
-      : `The run in ${path} has no checkpoint of step ${step} with a language model. It has ${
+      ? `The run in ${path} has no ${kind} yet: neither a result nor a checkpoint.`
+      : `The run in ${path} has no checkpoint of step ${step} with a ${kind}. It has ${
         stages.flatMap((folder) =>
           checkpointSteps(join(folder, "checkpoints")).map((one) => `${basename(folder)}@${one}`)
         ).join(", ") || "none"
@@ -33,9 +33,16 @@ function runModel(text: string): string {
   );
 }
 
-/** Options whose model may be a run: then it is the run's model. */
-export function withRun(options: Record<string, unknown>): Record<string, unknown> {
-  return { ...options, modelNameOrPath: runModel(options.modelNameOrPath as string) };
+/** Options whose model may be a run: then it is the run's language model or, where one will do, its last model of any kind. */
+export function withRun(
+  options: Record<string, unknown>,
+  { anyKind = false }: { anyKind?: boolean } = {},
+): Record<string, unknown> {
+  const text = options.modelNameOrPath as string;
+  const modelNameOrPath = anyKind
+    ? runModel(text, isModel, "model")
+    : runModel(text, isLanguageModel, "language model");
+  return { ...options, modelNameOrPath };
 }
 
 /** Folders of a run's stages, the last first; undefined where the path is no run and no stage of one. */
@@ -54,19 +61,30 @@ function stagesOf(directory: string): string[] | undefined {
 }
 
 /** The result of a stage or its newest checkpoint, or that of a step. */
-function modelOf(folder: string, step?: number): string | undefined {
+function modelOf(
+  folder: string,
+  accepts: (directory: string) => boolean,
+  step?: number,
+): string | undefined {
   const checkpoints = join(folder, "checkpoints");
   const places = step === undefined
     ? [join(folder, "model"), ...checkpointSteps(checkpoints).map((one) => join(checkpoints, `step-${one}`))]
     : [join(checkpoints, `step-${step}`)];
-  return places.find(isLanguageModel);
+  return places.find(accepts);
 }
 
-/** Whether a directory holds a language model, or an adapter of one. */
-function isLanguageModel(directory: string): boolean {
+/** Whether a directory holds a model, or an adapter of one. */
+function isModel(directory: string): boolean {
   const has = (name: string) => fileExists(join(directory, name));
-  if (has("adapter_model.safetensors") && isAdapterDirectory(directory)) {
+  return has("adapter_model.safetensors") && isAdapterDirectory(directory) ||
+    has("model.safetensors") && has("config.json");
+}
+
+/** Whether that is a language model. */
+function isLanguageModel(directory: string): boolean {
+  if (!isModel(directory)) return false;
+  if (isAdapterDirectory(directory)) {
     return readJsonObject(join(directory, "adapter_config.json")).task_type !== "SEQ_CLS";
   }
-  return has("model.safetensors") && has("config.json") && readConfig(directory).architecture === "causal";
+  return readConfig(directory).architecture === "causal";
 }

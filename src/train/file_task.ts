@@ -13,12 +13,13 @@ import { PAIR_CODEC, PROMPT_CODEC, SFT_CODEC } from "../data/store.ts";
 import { pairTokenizer, promptTokenizer, sftTokenizer } from "../data/tokenize.ts";
 import { checkVocabulary, loadTokenizer } from "../data/tokenizer.ts";
 import type { JsonObject } from "../model/json_file.ts";
-import { tokenizerSource } from "../model/peft.ts";
+import { configOf, tokenizerSource } from "../model/peft.ts";
 import type { Workspace } from "../tape/plan.ts";
-import { collector, loadExamples } from "./load_data.ts";
+import { collector, loadExamples, longestOf, longestPrompt } from "./load_data.ts";
 import { loadTrained } from "./open_model.ts";
 import type { TrainOptions } from "./options/train.ts";
 import type { PipelineTask } from "./pipeline.ts";
+import { checkTrainMemory } from "./train_needs.ts";
 
 /** Builds the task; `runDirectory` is for what does not fit into memory, `say` gets what became of the rows of each dataset. */
 export async function fileTask(
@@ -33,16 +34,16 @@ export async function fileTask(
       "A run on data of your own needs both --model (a Hugging Face directory) and --dataset (preference pairs). Without either, keel trains the parrot.",
     );
   }
-  const base = loadTrained(workspace.gpu, directory, options, say);
+  const { vocabSize, maxPositions, eosIds } = configOf(directory);
   const tokenizerFrom = tokenizerSource(directory);
   const tokenizer = loadTokenizer(tokenizerFrom);
-  checkVocabulary(tokenizer, base.config.vocabSize, directory);
-  const longest = Math.min(maxLength, base.config.maxPositions);
+  checkVocabulary(tokenizer, vocabSize, directory);
+  const longest = Math.min(maxLength, maxPositions);
 
-  const room = base.config.maxPositions - options.responseLength;
+  const room = maxPositions - options.responseLength;
   if (room < 1) {
     throw new Error(
-      `Completions of ${options.responseLength} tokens leave no room for a prompt in the model's ${base.config.maxPositions} positions. Use a smaller --response_length.`,
+      `Completions of ${options.responseLength} tokens leave no room for a prompt in the model's ${maxPositions} positions. Use a smaller --response_length.`,
     );
   }
   // 1. Every row of pairs becomes a pair, held out or not; those that are not also a demonstration and a prompt
@@ -75,29 +76,30 @@ export async function fileTask(
   // 2. Other files for SFT and PPO
   const train = trainPairs.finish(), test = isHeld.includes(1) ? heldPairs.finish() : undefined;
   const { sftDataset, prompts: promptDataset } = options;
+  const texts = sftDataset
+    ? await loadExamples(
+      `demonstrations of ${describeSpec(sftDataset)}`,
+      sftDataset,
+      "train",
+      answers,
+      settings,
+    )
+    : demonstrations.finish();
+  const questions = promptDataset
+    ? await loadExamples(`prompts of ${describeSpec(promptDataset)}`, promptDataset, "train", asked, settings)
+    : prompts.finish();
+  checkTrainMemory({ gpu: workspace.gpu, say }, options, directory, {
+    text: longestOf(texts),
+    pair: longestOf(train),
+    prompt: longestPrompt(questions),
+  });
   return {
-    base,
+    base: loadTrained(workspace.gpu, directory, options, say),
     tokenizerFrom,
-    demonstrations: sftDataset
-      ? await loadExamples(
-        `demonstrations of ${describeSpec(sftDataset)}`,
-        sftDataset,
-        "train",
-        answers,
-        settings,
-      )
-      : demonstrations.finish(),
+    demonstrations: texts,
     comparisons: () => Promise.resolve({ train, eval: test }),
-    prompts: promptDataset
-      ? await loadExamples(
-        `prompts of ${describeSpec(promptDataset)}`,
-        promptDataset,
-        "train",
-        asked,
-        settings,
-      )
-      : prompts.finish(),
-    stopIds: base.config.eosIds,
+    prompts: questions,
+    stopIds: eosIds,
     decode: (ids) => tokenizer.decode(ids),
   };
 }

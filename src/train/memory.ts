@@ -78,7 +78,8 @@ export interface Alternative {
   needs: () => Needs;
 }
 
-const total = (needs: Needs) => Object.values(needs).reduce((a, b) => a + b, 0);
+/** Bytes in all. */
+export const totalOf = (needs: Needs): number => Object.values(needs).reduce((a, b) => a + b, 0);
 
 /** `1.5 GB`, in the units of GPUs' data sheets. */
 export function size(bytes: number): string {
@@ -102,10 +103,11 @@ export function checkMemory(
   const has = available === undefined
     ? "what the GPU has, WebGPU does not say (--gpu_memory GB)"
     : `${size(available)} free`;
-  say(`memory: ${size(total(needs))} needed (${parts.join(", ")}); ${has}`);
-  if (available === undefined || total(needs) <= available) return;
-  const others = alternatives.map(({ flags, needs }) => ({ flags, bytes: total(needs()) }));
-  const short = `This needs ${size(total(needs))} of memory (${parts.join(", ")}), but there are ${
+  say(`memory: ${size(totalOf(needs))} needed (${parts.join(", ")}); ${has}`);
+  if (available === undefined || totalOf(needs) <= available) return;
+  const others = alternatives.map(({ flags, needs }) => ({ flags, bytes: totalOf(needs()) }))
+    .filter(({ bytes }) => bytes < totalOf(needs));
+  const short = `This needs ${size(totalOf(needs))} of memory (${parts.join(", ")}), but there are ${
     size(available)
   }.`;
   if (others.length === 0) throw new Error(`${short} Use a smaller model or shorter rows.`);

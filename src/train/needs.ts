@@ -79,7 +79,7 @@ export interface MemoryCheck {
 }
 
 /** Bytes that there are: of a GPU what a person says, of a software adapter what the machine has free. */
-function availableBytes(gpu: Gpu, { gpuMemory }: ModelOptions): number | undefined {
+export function availableBytes(gpu: Gpu, { gpuMemory }: ModelOptions): number | undefined {
   if (gpuMemory !== undefined) return gpuMemory * 1e9;
   return gpu.info.software ? Deno.systemMemoryInfo().available : undefined;
 }

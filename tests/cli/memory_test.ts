@@ -123,3 +123,35 @@ Deno.test("the frozen base of an adapter may be held in fewer bits", () =>
     assert.equal(losses[0], losses[4]);
     losses.forEach((loss) => assert.ok(Math.abs(Number(loss) / Number(losses[0]) - 1) < 0.02, `${losses}`));
   }));
+
+Deno.test("keel train counts the stage that needs most, and a run's reward model can be scored by the run's name", () =>
+  withDirectory(async (directory) => {
+    const model = tinyModel(directory, "tiny-llama"), run = join(directory, "run");
+    const options = {
+      model,
+      dataset: writeLines(directory, "pairs.jsonl", ROWS),
+      sft_batch_size: 8,
+      reward_batch_size: 4,
+      ppo_batch_size: 4,
+      ppo_steps: 1,
+      response_length: 4,
+      max_length: 32,
+    };
+    const short = await keel("train", ...flags({ ...options, output_dir: run, gpu_memory: 0.003 }));
+    assert.deepEqual([short.code, short.out], [1, ""]);
+    assert.match(short.err, /This needs \d+ MB of memory \(.*\), but there are 3 MB\./);
+    assert.match(short.err, /^ {2}--sft_batch_size 1 --reward_batch_size 1 --ppo_batch_size 4/m);
+
+    const { code, err } = await keel(
+      "train",
+      ...flags({ ...options, output_dir: run, overwrite_output_dir: true, use_peft: true }),
+    );
+    assert.equal(code, 0, err);
+    assert.match(err, /memory: \d+ MB needed \(weights \d+ MB, adapters \d+ MB/);
+    const input = writeLines(directory, "texts.jsonl", [{ text: "abc" }]);
+    const score = await keel("score", ...flags({ model: join(run, "reward"), input }));
+    assert.equal(score.code, 0, score.err);
+    assert.ok(Number.isFinite(JSON.parse(score.out).score), score.out);
+    const sample = await keel("sample", ...flags({ model: join(run, "reward"), input }));
+    assert.match(sample.err, /has no language model/);
+  }));

@@ -148,6 +148,9 @@ const FORMS: [headDim: number, Omit<Attending, "scale">][] = [
   [256, { window: 70, softCap: 4 }],
 ];
 
+/** A software driver takes long to compile the gpu profile's text for the middle sizes; large heads go through loops. */
+const formsFor = (gpu: Gpu) => FORMS.filter(([headDim]) => gpu.profile.kind === "cpu" || headDim <= 16 || headDim > 128);
+
 /** Few enough heads that rows lie next to each other. */
 const headsOf = (headDim: number) => ({
   headDim,
@@ -155,7 +158,7 @@ const headsOf = (headDim: number) => ({
 });
 
 testOnProfiles("windows, soft caps and partly turned heads are float64's", async (gpu) => {
-  for (const [headDim, form] of FORMS) {
+  for (const [headDim, form] of formsFor(gpu)) {
     const shape = { ...headsOf(headDim), scale: 1 / Math.sqrt(headDim), ...form };
     const lengths = [5, 0, 131, 64, 17];
     for (const rotary of [false, true]) {
@@ -207,7 +210,7 @@ testOnProfiles("the caches hold the prompt, then the new token, and nothing else
 
 testOnProfiles("a decoded token has the numbers that the packed forward pass gives it", async (gpu) => {
   const plain = [8, 10, 20, 32, 64, 80].map((headDim): typeof FORMS[0] => [headDim, {}]);
-  for (const [headDim, form] of [...plain, ...FORMS]) {
+  for (const [headDim, form] of [...plain, ...formsFor(gpu)]) {
     const shape = { ...headsOf(headDim), scale: 1 / Math.sqrt(headDim), ...form };
     const length = 37, tokens = 64, first = 16, window = form.window ?? Infinity;
     const got = await decode(gpu, [length], 40, shape, { seed: headDim, rotary: true });

@@ -57,7 +57,7 @@ const TOLD_AFTER = 10_000;
 
 /** Runs the command. */
 export const run: CommandBody = async (given, io) => {
-  const { options } = await fetchNamed<EvalOptions>(withRun(given), io);
+  const { options } = await fetchNamed<EvalOptions>(withRun(given, { anyKind: true }), io);
   const { modelNameOrPath: directory, dataset, datasetSplit, maxLength } = options;
   const tokenizer = loadTokenizer(tokenizerSource(directory));
   const rows = await countRows(dataset, datasetSplit);

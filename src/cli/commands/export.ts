@@ -15,7 +15,7 @@ import { UsageError } from "../usage_error.ts";
 
 /** Runs the command. */
 export const run: CommandBody = async (given, io) => {
-  const { options } = await fetchNamed<ExportOptions>(withRun(given), io);
+  const { options } = await fetchNamed<ExportOptions>(withRun(given, { anyKind: true }), io);
   const { output, overwrite, modelNameOrPath: from } = options;
   const write = writerOf(options);
   if (existsSync(output)) {

@@ -16,7 +16,7 @@ import { withRun } from "../run_models.ts";
 
 /** Runs the command. */
 export const run: CommandBody = async (given, io) => {
-  const { options } = await fetchNamed<ScoreOptions>(withRun(given), io);
+  const { options } = await fetchNamed<ScoreOptions>(withRun(given, { anyKind: true }), io);
   const directory = options.modelNameOrPath;
   const gpu = await openGpu();
   try {
