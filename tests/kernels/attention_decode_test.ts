@@ -149,7 +149,8 @@ const FORMS: [headDim: number, Omit<Attending, "scale">][] = [
 ];
 
 /** A software driver takes long to compile the gpu profile's text for the middle sizes; large heads go through loops. */
-const formsFor = (gpu: Gpu) => FORMS.filter(([headDim]) => gpu.profile.kind === "cpu" || headDim <= 16 || headDim > 128);
+const formsFor = (gpu: Gpu) =>
+  FORMS.filter(([headDim]) => gpu.profile.kind === "cpu" || headDim <= 16 || headDim > 128);
 
 /** Few enough heads that rows lie next to each other. */
 const headsOf = (headDim: number) => ({
