@@ -122,6 +122,9 @@ export function makeTrainable(gpu: Gpu, params: Params): Params & Required<Pick<
 
 /** Reads the weights back. */
 export async function readParams(gpu: Gpu, params: Params): Promise<HostWeights> {
+  if (params.stored?.size) {
+    throw new Error("Weights that are held as they are stored are not read back: they are in their file.");
+  }
   return unpackWeights(params.layout, await readFloats(gpu, params.values));
 }
 
