@@ -74,6 +74,11 @@ export function prepare(gpu: Gpu, launches: Launch<GpuWindow>[]): Program {
   return { dispatches, checked: false, destroy: () => uniforms.destroy() };
 }
 
+/** Some dispatches of a program, whose buffers stay the program's. */
+export function portion({ dispatches }: Program, from: number, to?: number): Program {
+  return { dispatches: dispatches.slice(from, to), checked: false, destroy() {} };
+}
+
 function writeUniforms(view: DataView, offset: number, { kernel, uniforms }: Launch<unknown>): void {
   kernel.uniforms.forEach(([name, type], i) => {
     const value = uniforms[name];

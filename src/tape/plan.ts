@@ -7,7 +7,7 @@
 import type { Launch } from "../../kernels/kernel.ts";
 import { allocate, clear, slice, write } from "../gpu/buffers.ts";
 import type { Gpu, GpuWindow } from "../gpu/device.ts";
-import { encode, prepare, type Program, submit } from "../gpu/run.ts";
+import { encode, portion, prepare, type Program, submit } from "../gpu/run.ts";
 import { packIntervals } from "./memory.ts";
 import { physicalSize, type Tape, type Tensor } from "./tape.ts";
 
@@ -28,6 +28,10 @@ export interface Plan {
   run(inputs: Inputs): Promise<Outputs>;
   /** The outputs of the last submission. */
   read(): Promise<Outputs>;
+  /** Runs what comes before the backward pass, on all inputs but the derivatives that it starts from, and reads the outputs. */
+  forward(inputs: Inputs): Promise<Outputs>;
+  /** Writes those derivatives and submits the backward pass. No other plan may run after {@linkcode Plan.forward}. */
+  backward(derivatives: Inputs): void;
   /**
    * Runs launch by launch, from activations of zero, and returns the first kernel and tensor with a value that is not
    * finite, if any, and whether an input was to blame.
@@ -86,9 +90,12 @@ export function activationBytes(tape: Tape, alignment: number): number {
 /** Compiles `tape`. Bind groups are made again only when a later, larger plan has moved the shared arena. */
 export function compile(workspace: Workspace, tape: Tape): Plan {
   const { gpu } = workspace;
-  const { launches } = tape;
+  const { launches, forward } = tape;
   const used = new Set(launches.flatMap((launch) => Object.values(launch.buffers).map((t) => owner(t).root)));
   const inputs = [...tape.inputs.values()].filter((t) => used.has(t));
+  const [late, early] = [true, false].map((is) =>
+    inputs.filter((t) => forward.derivatives.includes(t) === is)
+  );
   const inputWindows = placeInputs(gpu, inputs);
   const { places, total } = placeActivations(tape, gpu.alignment);
 
@@ -103,9 +110,9 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
     buffers: Object.fromEntries(Object.entries(launch.buffers).map(([name, t]) => [name, windowOf(t)])),
   });
 
-  let program: Program | undefined;
+  let program: (Program & { forward: Program; backward: Program }) | undefined;
   let arena: GpuWindow | undefined;
-  const ready = (): Program => {
+  const ready = () => {
     if (!workspace.arena || workspace.arena.size < total) {
       workspace.arena?.buffer.destroy();
       workspace.arena = allocate(gpu, Math.max(total, 1 << 16), "activations");
@@ -113,12 +120,16 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
     if (!program || arena !== workspace.arena) {
       program?.destroy();
       arena = workspace.arena;
-      program = prepare(gpu, launches.map(bound));
+      const all = prepare(gpu, launches.map(bound));
+      program = Object.assign(all, {
+        forward: portion(all, 0, forward.launches),
+        backward: portion(all, forward.launches),
+      });
     }
     return program;
   };
-  const fillIn = (values: Inputs) => {
-    for (const tensor of inputs) {
+  const fillIn = (values: Inputs, some = inputs) => {
+    for (const tensor of some) {
       const value = values[tensor.label];
       const size = tensor.shape.reduce((a, b) => a * b);
       if (!value) throw new Error(`The plan was run without its input "${tensor.label}".`);
@@ -150,6 +161,17 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
       return await read();
     },
     read,
+    async forward(values) {
+      const { forward } = ready();
+      fillIn(values, early);
+      submit(gpu, forward);
+      return await read();
+    },
+    backward(values) {
+      const { backward } = ready();
+      fillIn(values, late);
+      submit(gpu, backward);
+    },
     async findNonFinite(values) {
       const { dispatches } = ready();
       // What an earlier run left where no kernel writes, in padding and spare partial sums, must not be blamed on this one.

@@ -56,6 +56,8 @@ export class Tape {
   readonly inputs: Map<string, Tensor> = new Map();
   /** Tensors that are read back after each run. */
   readonly outputs: Map<string, Tensor> = new Map();
+  /** Launches before the backward pass, all where there is none, and the inputs that it starts from. */
+  forward: { launches: number; derivatives: Tensor[] } = { launches: Infinity, derivatives: [] };
   readonly #recorded: Recorded[] = [];
   readonly #gradients: Map<Tensor, Tensor> = new Map();
   #count = 0;
@@ -175,8 +177,24 @@ export class Tape {
 
   /** Appends the launches of the gradient of `loss` [1], times `seed` [1]. */
   backward(loss: Tensor, seed: Tensor): void {
-    if (!loss.differentiable) throw new Error(`The loss "${loss.label}" does not depend on a parameter.`);
-    this.#gradients.set(loss, seed);
+    this.backwardFrom([[loss, seed]]);
+  }
+
+  /**
+   * The same for a loss that the host computes from `tensors`: each comes with the derivative of the loss by it, an input of
+   * its shape. `Plan.forward` stops before these launches.
+   */
+  backwardFrom(tensors: [tensor: Tensor, derivative: Tensor][]): void {
+    for (const [tensor, derivative] of tensors) {
+      if (!tensor.differentiable) {
+        throw new Error(`The loss "${tensor.label}" does not depend on a parameter.`);
+      }
+      this.#gradients.set(tensor, derivative);
+    }
+    this.forward = {
+      launches: this.launches.length,
+      derivatives: tensors.map(([, derivative]) => derivative),
+    };
     this.#unwind(0);
   }
 

@@ -107,6 +107,11 @@ export function exactKl(
   temperature = 1,
 ): Tensor {
   const [tokens] = p.hidden.shape, vocab = vocabOf(p.head);
+  if (vocabOf(q.head) !== vocab) {
+    throw new Error(
+      `A KL needs distributions over the same tokens; got vocabularies of ${vocab} and ${vocabOf(q.head)}.`,
+    );
+  }
   const kl = tape.tensor("kl", [tokens]);
   const parts = chunks(tape, tokens, vocab);
   const logitsOf = (side: typeof p, { first, rows }: Chunk) =>
