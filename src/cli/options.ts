@@ -44,7 +44,7 @@ export function parseOptions(
   const given = new Map<Field, Given>();
 
   if (configPath !== undefined) {
-    for (const [name, value] of Object.entries(readConfigFile(configPath))) {
+    for (const [name, value] of Object.entries(asMeant(readConfigFile(configPath)))) {
       const field = byName.get(camelCase(name));
       const label = `${configPath}: ${name}`;
       if (!field) passOver(name, value, label);
@@ -104,6 +104,21 @@ function scalar(text: string): unknown {
   } catch {
     return /^none$/i.test(text) ? null : /^(true|false)$/i.test(text) ? text.toLowerCase() === "true" : text;
   }
+}
+
+/** A file's values in keel's words, where transformers says the same in others. */
+function asMeant(file: Record<string, unknown>): Record<string, unknown> {
+  const { train_sampling_strategy: strategy, eval_steps: evalSteps, ...others } = file;
+  return {
+    ...others,
+    ...(evalSteps == null ? {} : { eval_steps: evalSteps }),
+    // The order in which rows are drawn; TRL's shuffle_dataset comes before it.
+    ...(strategy === "random" || strategy === "sequential"
+      ? { shuffle_dataset: strategy === "random" }
+      : strategy === undefined
+      ? {}
+      : { train_sampling_strategy: strategy }),
+  };
 }
 
 /** As in transformers 5, `warmup_steps` below 1 is a share of all steps. */
