@@ -7,12 +7,17 @@
 /** How the KL of a token is estimated; see {@linkcode klEstimate}. `exact` sums over the whole vocabulary on the GPU. */
 export type KlEstimator = "k1" | "k2" | "k3" | "exact";
 
+/** The same, or the distance that TRL 0.11 offered as a penalty beside them. */
+export type KlPenalty = KlEstimator | "abs";
+
 /**
  * KL of one token from the log-probabilities of the token drawn, in nats.
  *
  *   k1 = ln π − ln π_ref                       unbiased, can be negative
  *   k2 = ½ (ln π − ln π_ref)²                  biased, never negative
  *   k3 = e^(ln π_ref − ln π) − 1 − (ln π_ref − ln π)   unbiased, never negative
+ *
+ * `abs` = |ln π − ln π_ref| estimates nothing: it punishes both directions alike.
  *
  * Source: J. Schulman, "Approximating KL divergence", 2020.
  *
@@ -22,7 +27,7 @@ export type KlEstimator = "k1" | "k2" | "k3" | "exact";
  * console.log(klEstimate("k1", -1.0, -1.5)); // 0.5
  * ```
  */
-export function klEstimate(kind: "k1" | "k2" | "k3", logprob: number, refLogprob: number): number {
+export function klEstimate(kind: Exclude<KlPenalty, "exact">, logprob: number, refLogprob: number): number {
   const difference = logprob - refLogprob;
   switch (kind) {
     case "k1":
@@ -31,6 +36,8 @@ export function klEstimate(kind: "k1" | "k2" | "k3", logprob: number, refLogprob
       return 0.5 * difference * difference;
     case "k3":
       return Math.expm1(-difference) + difference;
+    case "abs":
+      return Math.abs(difference);
   }
 }
 

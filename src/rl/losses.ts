@@ -11,6 +11,7 @@ import {
   exp,
   logSigmoid,
   maximum,
+  minimum,
   multiply,
   negate,
   square,
@@ -65,14 +66,20 @@ export interface PolicyLossInputs {
   /** 1 − ε and 1 + ε, [1] each. */
   low: Tensor;
   high: Tensor;
+  /** What the loss of a token is at most, where there is a second clip. */
+  ceiling?: Tensor;
 }
 
-/** PPO's clipped policy loss (arXiv 1707.06347): Σ w max(−A ρ, −A clip(ρ, 1 − ε, 1 + ε)), ρ = π/π_old. */
+/**
+ * PPO's clipped policy loss (arXiv 1707.06347): Σ w max(−A ρ, −A clip(ρ, 1 − ε, 1 + ε)), ρ = π/π_old. With a ceiling of −c A where
+ * A < 0, the dual clip of arXiv 1912.09729.
+ */
 export function policyLoss(tape: Tape, inputs: PolicyLossInputs): { loss: Tensor; ratio: Tensor } {
   const ratio = exp(tape, subtract(tape, inputs.logprob, inputs.oldLogprob));
   const gain = negate(tape, inputs.advantages);
   const clipped = clamp(tape, ratio, inputs.low, inputs.high);
-  const terms = maximum(tape, multiply(tape, ratio, gain), multiply(tape, clipped, gain));
+  let terms = maximum(tape, multiply(tape, ratio, gain), multiply(tape, clipped, gain));
+  if (inputs.ceiling) terms = minimum(tape, terms, inputs.ceiling);
   return { loss: weightedSum(tape, terms, inputs.weights), ratio };
 }
 

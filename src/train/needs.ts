@@ -205,6 +205,7 @@ export function ppoNeeds(gpu: Gpu, options: PpoOptions, path: string, longest: n
         tokens: batchTokens(learned, whole),
         temperature: 1,
         bonus: true,
+        dualClip: true,
         checkpointing: options.gradientCheckpointing,
       })),
   );

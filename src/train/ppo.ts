@@ -18,6 +18,7 @@ import { openGenerator } from "../sample/generate.ts";
 import type { Workspace } from "../tape/plan.ts";
 import { breathe, type StepEvent } from "./events.ts";
 import { openGuard } from "./guard.ts";
+import { openAverage } from "./average.ts";
 import { openLearner } from "./learner.ts";
 import type { PpoOptions } from "./options/ppo.ts";
 import { ppoUpdater } from "./ppo_update.ts";
@@ -47,6 +48,8 @@ export interface PpoInputs {
   stopIds: number[];
   /** Text of token ids, for the samples that are kept. */
   decode: (ids: number[]) => string;
+  /** Called after the last step with the policy's moving average, where one is kept. */
+  keepAverage?: (average: Model) => Promise<void>;
   /** Called before the first step and at every evaluation; its metrics join the step's. */
   evaluate?: (step: number, policy: Model) => Promise<Record<string, number>>;
 }
@@ -79,6 +82,9 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
 
   // 1. Models
   const policy = openLearner(gpu, data.policy), value = openLearner(gpu, data.value);
+  const average = options.emaDecay === undefined
+    ? undefined
+    : openAverage(gpu, policy.model, options.emaDecay);
   const generator = openGenerator(workspace, policy.model);
   const scorer = rolloutScorer(workspace, {
     policy: policy.model,
@@ -117,13 +123,15 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     const { files } = saved;
     policy.restore(files, state.optimizerSteps.policy);
     value.restore(files, state.optimizerSteps.value, "value_");
+    average?.restore(files);
   };
   const saved = run.newest();
   if (saved) restore(saved);
   const checkpoint = async () => {
     state.optimizerSteps = { policy: policy.steps, value: value.steps };
     state.guard = guard.state;
-    run.checkpoint(state.step, { ...await policy.files(), ...await value.files("value_") }, state);
+    const files = { ...await policy.files(), ...await value.files("value_"), ...await average?.files() };
+    run.checkpoint(state.step, files, state);
   };
   if (state.step === 0 && data.evaluate) {
     const metrics = await data.evaluate(0, policy.model);
@@ -195,11 +203,13 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     const result = await update(rollouts, advantages, epochs, {
       ...settings,
       learningRate,
+      onlyCritic: state.step < options.criticWarmup,
       valueLearningRate: schedule(settings.valueLearningRate ?? settings.learningRate),
     }, (passes) => guard.examine(state.step + 1, passes, [policy, value]));
     state.step++;
     state.episode += batchSize;
     guard.count(state.step, result.skipped);
+    if (!result.skipped) average?.update();
 
     // 6. Report
     const metrics: Record<string, number> = {
@@ -235,6 +245,8 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     yield { stage: run.name, step: state.step, total, metrics };
     if (interrupted) break;
   }
+  if (average && state.step === total) await data.keepAverage?.(average.model);
+  average?.close();
   policy.close();
   value.close();
 }

@@ -7,16 +7,17 @@ import { packBatch } from "../data/batches.ts";
 import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
 import { weightOf } from "../model/block.ts";
 import { policyLoss, valueLoss, weightedSum } from "../rl/losses.ts";
-import { moments } from "../rl/whiten.ts";
 import { add, multiply, subtract } from "../tape/ops/elementwise.ts";
 import { scalarHead } from "../tape/ops/linear.ts";
 import { logProb } from "../tape/ops/log_prob.ts";
 import { planCache } from "../tape/plans.ts";
-import type { Inputs, Outputs, Workspace } from "../tape/plan.ts";
+import type { Inputs, Workspace } from "../tape/plan.ts";
 import type { Tape } from "../tape/tape.ts";
 import type { Pass } from "./guard.ts";
 import type { Learner } from "./learner.ts";
-import type { Advantages, Rollout, Standardisation } from "./rollout.ts";
+import type { StepResult } from "./optimizer.ts";
+import { type MicroStats, microStats, openStats } from "./ppo_stats.ts";
+import type { Advantages, Rollout, Standardisation, WhitenScope } from "./rollout.ts";
 import { packedInputs, whitenSome } from "./rollout.ts";
 
 /** Settings of one update, read afresh every time so that they can be turned between two. */
@@ -26,7 +27,12 @@ export interface UpdateSettings {
   learningRate: number;
   valueLearningRate: number;
   cliprange: number;
-  cliprangeValue: number;
+  /** No clipping where it is `null`. */
+  cliprangeValue: number | null;
+  /** Bound of the loss where the advantage is negative. */
+  dualClip?: number;
+  /** Only the critic learns. */
+  onlyCritic?: boolean;
   vfCoef: number;
   /** Weight of the mean entropy that is taken off the loss. */
   entropyCoef: number;
@@ -40,6 +46,9 @@ export interface UpdateSettings {
   /** Skip mini-batches whose mean ratio passes this. */
   ratioThreshold?: number;
 }
+
+/** Stands for a limit where there is none: a value loss that is not clipped, a loss without a ceiling. */
+const UNBOUNDED = 3e38;
 
 /** Results of an update. */
 export interface UpdateResult {
@@ -65,11 +74,13 @@ export function recordUpdate(
   tape: Tape,
   policy: Model,
   value: Model,
-  { tokens, temperature, bonus, checkpointing }: {
+  { tokens, temperature, bonus, dualClip, checkpointing }: {
     tokens: number;
     temperature: number;
     /** Whether there is an entropy bonus. */
     bonus: boolean;
+    /** Whether the loss of a token has a ceiling. */
+    dualClip: boolean;
     checkpointing: boolean;
   },
 ): void {
@@ -92,6 +103,7 @@ export function recordUpdate(
     weights: vector("policyWeights"),
     low: scalar("ratioLow"),
     high: scalar("ratioHigh"),
+    ceiling: dualClip ? vector("ceiling") : undefined,
   });
   const critic = decoder(tape, value, batch, { checkpointing });
   const raw = scalarHead(tape, critic, weightOf(tape, value, "score"));
@@ -128,17 +140,18 @@ export function ppoUpdater(
     valueScale: Standardisation;
     checkpointing: boolean;
     lossAggregation: "micro_batch" | "mini_batch";
-    whitenScope: "batch" | "mini_batch";
+    whitenScope: WhitenScope;
     whitenUnbiased: boolean;
   },
 ): PpoUpdate {
   const trainPlan = planCache(
     workspace,
-    (tape, tokens: number, temperature: number, bonus: "bonus" | "plain") =>
+    (tape, tokens: number, temperature: number, bonus: "bonus" | "plain", clip: "dual" | "single") =>
       recordUpdate(tape, policy.model, value.model, {
         tokens,
         temperature,
         bonus: bonus === "bonus",
+        dualClip: clip === "dual",
         checkpointing,
       }),
   );
@@ -149,7 +162,9 @@ export function ppoUpdater(
     learning:
     for (const miniBatches of epochs) {
       for (const miniBatch of miniBatches) {
-        const advantages = whitenScope === "batch" ? given : whitenSome(given, miniBatch, whitenUnbiased);
+        const advantages = whitenScope === "mini_batch"
+          ? whitenSome(given, miniBatch, whitenUnbiased)
+          : given;
         const micros: number[][] = [];
         for (let at = 0; at < miniBatch.length; at += microBatch) {
           micros.push(miniBatch.slice(at, at + microBatch));
@@ -173,6 +188,7 @@ export function ppoUpdater(
             tokens,
             settings.temperature,
             settings.entropyCoef === 0 ? "plain" : "bonus",
+            settings.dualClip === undefined ? "single" : "dual",
           );
           passes.push({ plan, inputs });
           const out = await plan.run(inputs);
@@ -193,7 +209,7 @@ export function ppoUpdater(
         }
         const lossOf = (name: "pg" | "vf") => results.reduce((sum, micro) => sum + micro[name], 0);
         const valueSettings = { ...settings, learningRate: settings.valueLearningRate };
-        const first = await policy.step(settings, lossOf("pg"));
+        const first = settings.onlyCritic ? restOf(policy) : await policy.step(settings, lossOf("pg"));
         const second = await value.step(valueSettings, lossOf("vf"));
         stats.gradNorms.push([first.gradNorm, second.gradNorm]);
         if (!skipped && (first.skipped || second.skipped)) {
@@ -247,13 +263,16 @@ function updateInputs(
     advantages: advantage,
     policyWeights,
     ...s.entropyCoef === 0 ? {} : { entropyWeights },
+    ...s.dualClip === undefined
+      ? {}
+      : { ceiling: advantage.map((a) => a < 0 ? -s.dualClip! * a : UNBOUNDED) },
     oldValues,
     returns,
     valueWeights,
     ratioLow: one(1 - s.cliprange),
     ratioHigh: one(1 + s.cliprange),
-    valueLow: one(-s.cliprangeValue),
-    valueHigh: one(s.cliprangeValue),
+    valueLow: one(-(s.cliprangeValue ?? UNBOUNDED)),
+    valueHigh: one(s.cliprangeValue ?? UNBOUNDED),
     valueMean: one(valueScale.mean),
     valueInverseStd: one(1 / valueScale.std),
     one: one(1),
@@ -261,88 +280,8 @@ function updateInputs(
   return { tokens: packed.tokens, inputs, firsts };
 }
 
-/** Sums over the tokens of a micro-batch. */
-export interface MicroStats {
-  pg: number;
-  vf: number;
-  kl: number;
-  clipped: number;
-  valueClipped: number;
-  entropy: number;
-  ratio: number;
-}
-
-/** What the rollouts `micro` have become under the present weights; row i of a batch begins at token `firsts[i]` of `out`. */
-export function microStats(
-  micro: number[],
-  firsts: number[],
-  rollouts: Rollout[],
-  advantages: Advantages[],
-  out: Outputs,
-  s: Pick<UpdateSettings, "cliprange" | "cliprangeValue">,
-): MicroStats {
-  const stats: MicroStats = {
-    pg: out.pg[0],
-    vf: out.vf[0],
-    kl: 0,
-    clipped: 0,
-    valueClipped: 0,
-    entropy: 0,
-    ratio: 0,
-  };
-  micro.forEach((i, row) => {
-    const { completion, logprobs, values } = rollouts[i];
-    for (let t = 0; t < completion.length; t++) {
-      const difference = out.logprob[firsts[row] + t] - logprobs[t];
-      const ratio = Math.exp(difference), a = advantages[i].advantages[t];
-      const limited = Math.min(1 + s.cliprange, Math.max(1 - s.cliprange, ratio));
-      stats.kl += 0.5 * difference * difference;
-      stats.ratio += ratio;
-      stats.entropy += out.entropy[firsts[row] + t];
-      if (-a * limited > -a * ratio) stats.clipped++;
-    }
-    const { returns } = advantages[i];
-    for (let t = 0; t < returns.length; t++) {
-      const v = out.values[firsts[row] + t];
-      const limited = values[t] + Math.min(s.cliprangeValue, Math.max(-s.cliprangeValue, v - values[t]));
-      if ((limited - returns[t]) ** 2 > (v - returns[t]) ** 2) stats.valueClipped++;
-    }
-  });
-  return stats;
-}
-
-/** Means over the mini-batches of an update. */
-function openStats() {
-  const rows: Record<string, number>[] = [];
-  return {
-    gradNorms: [] as [number, number][],
-    stoppedEarly: false,
-    rejected: 0,
-    add(micros: MicroStats[], counts: { policy: number; value: number }, vfCoef: number) {
-      const total = (name: keyof MicroStats) => micros.reduce((sum, m) => sum + m[name], 0);
-      const row = {
-        "policy/approxkl_avg": total("kl") / counts.policy,
-        "policy/clipfrac_avg": total("clipped") / counts.policy,
-        "policy/entropy_avg": total("entropy") / counts.policy,
-        "loss/policy_avg": total("pg"),
-        "loss/value_avg": vfCoef === 0 ? 0 : total("vf") / vfCoef,
-        "val/clipfrac_avg": total("valueClipped") / counts.value,
-        "val/ratio": total("ratio") / counts.policy,
-      };
-      rows.push(row);
-      return { approxKl: row["policy/approxkl_avg"], ratio: row["val/ratio"] };
-    },
-    metrics(): Record<string, number> {
-      const column = (name: string) => rows.map((row) => row[name]);
-      const mean = (values: number[]) => values.reduce((a, b) => a + b, 0) / Math.max(1, values.length);
-      return {
-        ...Object.fromEntries(Object.keys(rows[0]).map((name) => [name, mean(column(name))])),
-        "val/ratio_var": moments(column("val/ratio")).variance,
-        grad_norm: mean(this.gradNorms.map(([norm]) => norm)),
-        value_grad_norm: mean(this.gradNorms.map(([, norm]) => norm)),
-        "policy/stopped_early": this.stoppedEarly ? 1 : 0,
-        "policy/rejected_minibatches": this.rejected,
-      };
-    },
-  };
+/** A policy that does not learn in this step: what it has accumulated goes. */
+function restOf(policy: Learner): StepResult {
+  policy.discard();
+  return { gradNorm: 0, skipped: false };
 }

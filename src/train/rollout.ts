@@ -7,7 +7,7 @@ import { packBatch, type PackedBatch } from "../data/batches.ts";
 import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
 import { weightOf } from "../model/block.ts";
 import { gae } from "../rl/gae.ts";
-import { klEstimate, type KlEstimator } from "../rl/kl.ts";
+import { klEstimate, type KlPenalty } from "../rl/kl.ts";
 import { moments, whiten } from "../rl/whiten.ts";
 import { exactKl, logProb } from "../tape/ops/log_prob.ts";
 import { scalarHead } from "../tape/ops/linear.ts";
@@ -142,15 +142,18 @@ export function packedInputs(packed: PackedBatch): Record<string, Uint32Array> {
   return { ids, positions, starts, ends, order, positionOrder, targets };
 }
 
+/** Over what advantages are whitened: a batch of rollouts, each mini-batch for itself, or nothing. */
+export type WhitenScope = "batch" | "mini_batch" | "none";
+
 /** Choices of {@linkcode advantagesOf}; the names are PPO's options. */
 export interface AdvantageOptions {
   klCoef: number;
-  klEstimator: KlEstimator;
+  klEstimator: KlPenalty;
   gamma: number;
   lam: number;
   whitenRewards: boolean;
   whitenUnbiased: boolean;
-  whitenScope: "batch" | "mini_batch";
+  whitenScope: WhitenScope;
   missingEosPenalty?: number;
   scorePlacement: "after_eos" | "eos";
   /** Scores are clipped to ±this. */

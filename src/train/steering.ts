@@ -24,6 +24,7 @@ export const KNOBS: Record<"sft" | "reward" | "ppo", z.ZodObject> = {
     "horizon",
     "cliprange",
     "cliprangeValue",
+    "dualClip",
     "vfCoef",
     "entropyCoef",
     "gamma",
@@ -40,7 +41,7 @@ export const KNOBS: Record<"sft" | "reward" | "ppo", z.ZodObject> = {
 /** The numbers among the fields of a schema, none of them needed and none with a default; names are TRL's. */
 function knobs(schema: z.ZodObject, names: readonly string[]): z.ZodObject {
   const bare = (field: z.ZodType): z.ZodType =>
-    field instanceof z.ZodDefault || field instanceof z.ZodOptional
+    field instanceof z.ZodDefault || field instanceof z.ZodOptional || field instanceof z.ZodNullable
       ? bare(field.unwrap() as z.ZodType)
       : field;
   return z.strictObject(Object.fromEntries(names.map((name) => {

@@ -8,6 +8,7 @@ import { adamw } from "../../kernels/adamw.ts";
 import { attention } from "../../kernels/attention.ts";
 import { attentionBackward } from "../../kernels/attention_backward.ts";
 import { attentionDecode } from "../../kernels/attention_decode.ts";
+import { blend } from "../../kernels/blend.ts";
 import { cacheFill } from "../../kernels/cache_fill.ts";
 import { columnSums } from "../../kernels/column_sums.ts";
 import { decodeLayer } from "../../kernels/decode_layer.ts";
@@ -21,6 +22,7 @@ import {
   argmaxRows,
   klBackward,
   klForward,
+  logitStatistics,
   logProbBackward,
   logProbForward,
 } from "../../kernels/log_prob.ts";
@@ -76,6 +78,7 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
         )
       )
     ),
+  "blend.ts": (profile) => [blend(profile, any, { count: 8 })],
   "cache_fill.ts": (profile) => [cacheFill(profile, any, { ...CACHE, headDim: 8, maxLength: 5 })],
   "column_sums.ts": (profile) =>
     (["plain", "rows", "product", "rms", "layer"] as const)
@@ -121,7 +124,7 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
   ],
   "log_prob.ts": (profile) =>
     VOCABULARIES.flatMap((vocab) =>
-      [logProbForward, logProbBackward, klForward, klBackward, argmaxRows]
+      [logProbForward, logProbBackward, klForward, klBackward, logitStatistics, argmaxRows]
         .map((kernel) => kernel(profile, any, { rows: 3, vocab, first: 0, invTemperature: 1 }))
     ),
   "matmul.ts": (profile) =>

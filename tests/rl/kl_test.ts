@@ -24,6 +24,11 @@ Deno.test("k1 and k3 are TRL's, token by token", () => {
   assert.deepEqual([...seen], ["k1", "k3"]);
 });
 
+Deno.test("the distance is the same in both directions", () => {
+  assert.equal(klEstimate("abs", -1, -3), 2);
+  assert.equal(klEstimate("abs", -3, -1), 2);
+});
+
 Deno.test("k1 and k3 have the exact divergence as their mean, k2 has it to second order", () => {
   const { float } = random(4);
   const softmax = (z: number[]) => {

@@ -118,6 +118,35 @@ for (const { id, config, micro_batch_inds: which, loss, metrics } of cases("loss
   });
 }
 
+testOnProfiles("a second clip bounds the loss of a token whose advantage is negative", async (gpu) => {
+  const logprob = [-0.2, -0.3, -3, -0.1, -2, -1], old = [-2.2, -0.4, -1, -4, -1, -1];
+  const advantages = [-1.5, -2, -1, 2, 0.5, -1], c = 3, weight = 0.25;
+  const { out, gradients } = await evaluate(gpu, (tape, tensor) => ({
+    ...policyLoss(tape, {
+      logprob: tensor("logprob", logprob, { trained: true }),
+      oldLogprob: tensor("old", old),
+      advantages: tensor("advantages", advantages),
+      weights: tensor("weights", ones(6, weight)),
+      low: tensor("low", [0.8]),
+      high: tensor("high", [1.2]),
+      ceiling: tensor("ceiling", advantages.map((a) => a < 0 ? -c * a : 3e38)),
+    }),
+  }));
+  let want = 0;
+  const slopes = logprob.map((logp, i) => {
+    const a = advantages[i], ratio = Math.exp(logp - old[i]);
+    const once = Math.max(-a * ratio, -a * Math.min(1.2, Math.max(0.8, ratio)));
+    const twice = a < 0 ? Math.min(once, -c * a) : once;
+    want += weight * twice;
+    return twice === -a * ratio ? -weight * a * ratio : 0;
+  });
+  // The first ratio is 7.4: only the second clip stops it.
+  assert.equal(slopes[0], 0);
+  assert.equal(slopes.filter((x) => x !== 0).length, 3);
+  checkLoss("the loss", out.loss[0], want);
+  checkGradient("d logprob", gradients.logprob, slopes);
+});
+
 interface SmallCase {
   id: string;
   config: {

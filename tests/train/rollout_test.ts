@@ -87,8 +87,8 @@ Deno.test("each estimator can stand in the reward, the exact one from the whole 
     refLogprobs: Float64Array.of(-1.5),
     exactKl: Float64Array.of(0.3),
   });
-  const want = { k1: 0.5, k2: 0.125, k3: Math.exp(-0.5) - 1 + 0.5, exact: 0.3 };
-  for (const klEstimator of ["k1", "k2", "k3", "exact"] as const) {
+  const want = { k1: 0.5, k2: 0.125, k3: Math.exp(-0.5) - 1 + 0.5, abs: 0.5, exact: 0.3 };
+  for (const klEstimator of ["k1", "k2", "k3", "abs", "exact"] as const) {
     const [{ kl, rewards }] = advantagesOf([one], { ...OPTIONS, klEstimator, klCoef: 2 });
     assert.ok(Math.abs(kl[0] - want[klEstimator]) < 1e-12);
     assert.ok(Math.abs(rewards[0] + 2 * want[klEstimator]) < 1e-12);
@@ -114,6 +114,8 @@ Deno.test("whitening is over the whole batch, or over the mini-batch alone", () 
     const stats = moments(all, all.length - (unbiased ? 1 : 0));
     assert.ok(Math.abs(stats.mean) < 1e-12 && Math.abs(stats.variance - 1) < 1e-6);
   }
+  // Where nothing is whitened here, a mini-batch does it later, or nobody.
+  assert.deepEqual(advantagesOf(rollouts, { ...OPTIONS, whitenScope: "none" }), plain);
   // What the critic learns is never whitened.
   assert.deepEqual(advantagesOf(rollouts, OPTIONS).map((a) => a.returns), plain.map((a) => a.returns));
 });

@@ -69,6 +69,7 @@ export const run: CommandBody = async (given, io) => {
           prompts,
           stopIds,
           decode: (ids) => tokenizer.decode(ids),
+          keepAverage: (average) => saveModel(gpu, average, join(run.dir, "model_ema"), { tokenizerFrom }),
         }, options);
         if (stage.interrupted()) return;
         await saveModel(gpu, policy, join(run.dir, "model"), { tokenizerFrom });

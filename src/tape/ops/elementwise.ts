@@ -102,6 +102,13 @@ export function maximum(tape: Tape, a: Tensor, b: Tensor): Tensor {
   return map(tape, "maximum", "max(a, b)", [a, b], [share("a", "b"), share("b", "a")]);
 }
 
+/** The smaller of a and b; where they are equal each gets half of the gradient. */
+export function minimum(tape: Tape, a: Tensor, b: Tensor): Tensor {
+  const share = (x: string, y: string) =>
+    `g * (select(${ZERO}, ${ONE}, ${x} < ${y}) + select(${ZERO}, vec4f(0.5), ${x} == ${y}))`;
+  return map(tape, "minimum", "min(a, b)", [a, b], [share("a", "b"), share("b", "a")]);
+}
+
 /** a limited to [b, c]; the gradient passes where a lies inside, the ends included. */
 export function clamp(tape: Tape, a: Tensor, low: Tensor, high: Tensor): Tensor {
   const inside = `select(${ZERO}, g, (a >= b) & (a <= c))`;

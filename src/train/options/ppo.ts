@@ -5,7 +5,8 @@
  * @module
  */
 import { z } from "zod";
-import type { KlEstimator } from "../../rl/kl.ts";
+import type { KlPenalty } from "../../rl/kl.ts";
+import type { WhitenScope } from "../rollout.ts";
 import {
   type Agree,
   count,
@@ -41,8 +42,8 @@ export interface PpoOptions extends TrainingOptions, ModelOptions {
 
   /** β in r − β·KL. */
   klCoef: number;
-  /** How KL(π ‖ π_ref) is estimated per token in the reward; `exact` sums over the vocabulary. */
-  klEstimator: KlEstimator;
+  /** How KL(π ‖ π_ref) is estimated, or replaced by a distance, per token in the reward; `exact` sums over the vocabulary. */
+  klEstimator: KlPenalty;
   /** Adapts β to keep KL near `target` (arXiv 1909.08593). */
   adapKlCtrl: boolean;
   /** β at the start where it is adapted. */
@@ -66,8 +67,8 @@ export interface PpoOptions extends TrainingOptions, ModelOptions {
   whitenRewards: boolean;
   /** Divides by n − 1 (TRL) or n (OpenRLHF) in the variance of whitening. */
   whitenUnbiased: boolean;
-  /** Whitens advantages over the whole batch of rollouts or within each mini-batch. */
-  whitenScope: "batch" | "mini_batch";
+  /** Whitens advantages over the whole batch of rollouts, within each mini-batch, or not at all. */
+  whitenScope: WhitenScope;
 
   /** Passes over each batch of rollouts. */
   numPpoEpochs: number;
@@ -75,8 +76,10 @@ export interface PpoOptions extends TrainingOptions, ModelOptions {
   numMiniBatches: number;
   /** ε of the clipped policy loss. */
   cliprange: number;
-  /** Range within which a value may move from that of the rollout. */
-  cliprangeValue: number;
+  /** Range within which a value may move from that of the rollout; `null`: the value loss is not clipped. */
+  cliprangeValue: number | null;
+  /** Bound c of dual-clip PPO (arXiv 1912.09729): where the advantage A is negative, the loss is at most −c·A. */
+  dualClip?: number;
   /** Weight of the value loss. */
   vfCoef: number;
   /** Weight of the policy's mean entropy per token, in nats, which is taken off the loss. */
@@ -93,12 +96,30 @@ export interface PpoOptions extends TrainingOptions, ModelOptions {
   ratioThreshold?: number;
   /** Learning rate of the critic; `learningRate` if not given. */
   valueLearningRate?: number;
+  /** First steps in which only the critic learns. */
+  criticWarmup: number;
+  /** Keeps an exponential moving average of the policy's weights with this decay per step. */
+  emaDecay?: number;
   /** The critic starts as a copy of the reward model, or as the policy's body with a new head. */
   criticInit: "reward" | "fresh";
 }
 
 const { data, length, method, optimiser } = GROUPS;
 const rollouts = "Rollouts", kl = "KL penalty", rewards = "Rewards and advantages";
+
+/** Names of TRL 0.11's `kl_penalty` in ours. */
+function klName(name: KlPenalty | "kl" | "mse" | "full"): KlPenalty {
+  switch (name) {
+    case "kl":
+      return "k1";
+    case "mse":
+      return "k2";
+    case "full":
+      return "exact";
+    default:
+      return name;
+  }
+}
 
 /** Schema of {@linkcode PpoOptions}. */
 export const ppoSchema = z.strictObject({
@@ -144,8 +165,9 @@ export const ppoSchema = z.strictObject({
   klCoef: option(kl, "Beta in r - beta*KL.", z.number().min(0).default(0.05), ["beta"]),
   klEstimator: option(
     kl,
-    "How KL(policy || reference) is estimated per token in the reward; exact sums over the vocabulary.",
-    z.enum(["k1", "k2", "k3", "exact"]).default("k1"),
+    "How KL(policy || reference) is estimated per token in the reward; exact sums over the vocabulary, abs is no estimate but the distance. Also TRL 0.11's kl_penalty: kl (k1), mse (k2), full (exact).",
+    z.enum(["k1", "k2", "k3", "abs", "exact", "kl", "mse", "full"]).default("k1").transform(klName),
+    ["kl_penalty"],
   ),
   adapKlCtrl: option(
     kl,
@@ -189,8 +211,8 @@ export const ppoSchema = z.strictObject({
   ),
   whitenScope: option(
     rewards,
-    "Whiten advantages over the whole batch of rollouts (TRL) or within each mini-batch.",
-    z.enum(["batch", "mini_batch"]).default("batch"),
+    "Whiten advantages over the whole batch of rollouts (TRL), within each mini-batch, or not at all.",
+    z.enum(["batch", "mini_batch", "none"]).default("batch"),
   ),
   gamma: option(rewards, "Discount per token.", z.number().min(0).max(1).default(1)),
   lam: option(
@@ -204,8 +226,13 @@ export const ppoSchema = z.strictObject({
   cliprange: option(method, "Epsilon of the clipped policy loss.", z.number().gt(0).default(0.2)),
   cliprangeValue: option(
     method,
-    "Range within which a value may move from that of the rollout.",
-    z.number().gt(0).default(0.2),
+    "Range within which a value may move from that of the rollout; none: the value loss is not clipped.",
+    z.number().gt(0).nullable().default(0.2),
+  ),
+  dualClip: option(
+    method,
+    "Bound c of dual-clip PPO (arXiv 1912.09729): where an advantage A is negative, its loss is at most -c*A; 3 is usual.",
+    z.number().gt(1).optional(),
   ),
   vfCoef: option(method, "Weight of the value loss.", z.number().min(0).default(0.1)),
   entropyCoef: option(
@@ -230,8 +257,18 @@ export const ppoSchema = z.strictObject({
   ),
   valueLearningRate: option(
     optimiser,
-    "Learning rate of the critic, which has its own AdamW; learning_rate if not given.",
+    "Learning rate of the critic, which has its own AdamW; learning_rate if not given, 0 freezes the critic.",
     z.number().min(0).optional(),
+  ),
+  criticWarmup: option(
+    method,
+    "First steps in which only the critic learns, so that advantages mean something when the policy starts.",
+    count(0).default(0),
+  ),
+  emaDecay: option(
+    optimiser,
+    "Keep an exponential moving average of the policy with this decay per step, as in 0.992; it is written to model_ema beside model.",
+    z.number().gt(0).lt(1).optional(),
   ),
   criticInit: option(
     method,

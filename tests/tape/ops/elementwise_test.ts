@@ -7,6 +7,7 @@ import {
   exp,
   logSigmoid,
   maximum,
+  minimum,
   multiply,
   negate,
   square,
@@ -26,6 +27,7 @@ testOnProfiles("operations on two tensors have the right values and gradients", 
     ["subtract", subtract, (a, b) => a - b],
     ["multiply", multiply, (a, b) => a * b],
     ["maximum", maximum, Math.max],
+    ["minimum", minimum, Math.min],
   ];
   for (const [name, operation, want] of operations) {
     for (const shape of SHAPES) {

@@ -1,6 +1,6 @@
 /** What is counted while PPO learns, against TRL's statistics of the same mini-batches. */
 import assert from "node:assert/strict";
-import { microStats } from "../../src/train/ppo_update.ts";
+import { microStats } from "../../src/train/ppo_stats.ts";
 import type { Advantages } from "../../src/train/rollout.ts";
 import { cases, CONTEXT, LENGTHS, recordedRollouts, rowOf, tensors, TIME } from "../rl/ppo_functions.ts";
 
