@@ -76,7 +76,7 @@ export function openGpt2Decoding(gpu: Gpu, config: Gpt2Config): () => Promise<Ui
       out: external("out"),
       logprobs: external("logprobs"),
     };
-    tape.push(sampleTokens(tape.profile, buffers, { rows, vocab, most }, GREEDY));
+    tape.push(...sampleTokens(tape.profile, buffers, { rows, vocab, most }, GREEDY));
   };
 
   const prefill = ((): Plan => {

@@ -112,6 +112,64 @@ export function logProbForward<B>(
   };
 }
 
+/** In the place of the log-probability of a token that was drawn just now; none is above 0. */
+export const NOT_YET = 1;
+
+/**
+ * Overwrites {@linkcode NOT_YET} in logprobs [rows, most] at each row's last token, with the bits that {@linkcode logProbForward}
+ * has for that token. `tokens` and `counts`, how many each row has, are [rows].
+ */
+export function logProbDrawn<B>(
+  profile: Profile,
+  buffers: { logits: B; tokens: B; counts: B; logprobs: B },
+  { rows, vocab, most, invTemperature }: {
+    rows: number;
+    vocab: number;
+    most: number;
+    invTemperature: number;
+  },
+): Launch<B> {
+  const layout = vocabLayout(profile, vocab);
+  const kernel = cachedKernel(`log_prob_drawn_${layout.name}`, () => ({
+    ...common(layout),
+    uniforms: { ...uniforms, most: "u32" },
+    storage: { logits: "vec4f", tokens: "u32", counts: "u32", logprobs: "f32" },
+    writes: ["logprobs"],
+    // The sums of logProbForward in the same order, without the entropy's.
+    body: `
+  ${layout.begin}
+  let scale = u.invTemperature * ${LOG2E};
+  var most = ${START}; var sum = vec4f();
+  ${
+      layout.walk((count, index, inside) => {
+        const z = (i: number) => `logits[base + ${index(i)}] * scale`;
+        return `${
+          repeat(count, (i) => `let z${i} = ${inside ? `select(${MASKED}, ${z(i)}, ${inside})` : z(i)};`, " ")
+        }
+    let top = max(most, ${largest(count, (i) => `z${i}`)});
+    sum = exp2(most - top) * sum; most = top;
+    ${repeat(count, (i) => `sum += exp2(z${i} - top);`, " ")}`;
+      })
+    }
+  let top = ${layout.max("most")};
+  sum = exp2(most - top) * sum;
+  let allSum = ${layout.sum("sum.x + sum.y + sum.z + sum.w")};
+  let at = token * u.most + max(counts[token], 1u) - 1u;
+  if (${layout.leader} && logprobs[at] == ${NOT_YET}.0) {
+    let wanted = tokens[token];
+    let z = logits[base + wanted / 4u] * scale;
+    let chosen = select(select(z.x, z.y, (wanted & 3u) == 1u), select(z.z, z.w, (wanted & 3u) == 3u), (wanted & 3u) >= 2u);
+    logprobs[at] = ${LN2} * ((chosen - top) - log2(allSum));
+  }`,
+  }));
+  return {
+    kernel,
+    buffers: buffers as unknown as Record<string, B>,
+    uniforms: { ...uniformValues({ rows, vocab, first: 0, invTemperature }), most },
+    grid: layout.grid(rows),
+  };
+}
+
 /**
  * logits = d loss / d logits = invTemperature · (dlogprob · (1[v = target] − p) − dentropy · p (log p + entropy)).
  */
@@ -221,6 +279,44 @@ export function klBackward<B>(
         }, "\n    ")
       )
     }`,
+  }));
+  return { kernel, buffers, uniforms: uniformValues(shape), grid: layout.grid(shape.rows) };
+}
+
+/**
+ * Overwrites logSumSquares with ln Σ p² and meanLogit with the mean of the logits themselves, of a chunk whose log-sum-exps are
+ * known. Neither has a gradient.
+ */
+export function logitStatistics<B>(
+  profile: Profile,
+  buffers: { logits: B; lse: B; logSumSquares: B; meanLogit: B },
+  shape: LogProbShape,
+): Launch<B> {
+  const layout = vocabLayout(profile, shape.vocab);
+  const kernel = cachedKernel(`logit_statistics_${layout.name}`, () => ({
+    ...common(layout),
+    storage: { logits: "vec4f", lse: "f32", logSumSquares: "f32", meanLogit: "f32" },
+    writes: ["logSumSquares", "meanLogit"],
+    body: `
+  ${layout.begin}
+  let scale = 2.0 * u.invTemperature * ${LOG2E};
+  let logSum = 2.0 * lse[token] * ${LOG2E};
+  var squares = vec4f(); var total = vec4f();
+  ${
+      layout.walk((count, index, inside) =>
+        repeat(count, (i) => {
+          const z = `logits[base + ${index(i)}]`;
+          return `{ let z = ${inside ? `select(${MASKED}, ${z}, ${inside})` : z};
+      squares += exp2(z * scale - logSum); total += ${inside ? `select(vec4f(), z, ${inside})` : "z"}; }`;
+        }, "\n    ")
+      )
+    }
+  let allSquares = ${layout.sum("squares.x + squares.y + squares.z + squares.w")};
+  let all = ${layout.sum("total.x + total.y + total.z + total.w")};
+  if (${layout.leader}) {
+    logSumSquares[token] = ${LN2} * log2(allSquares);
+    meanLogit[token] = all / f32(u.vocab);
+  }`,
   }));
   return { kernel, buffers, uniforms: uniformValues(shape), grid: layout.grid(shape.rows) };
 }

@@ -7,11 +7,12 @@
  * where several are equal.
  *
  * Reads logits [rows, vocab] and updates, for rows not done: tokens, positions (+1), counts (+1), done, out [rows, most] and
- * logprobs [rows, most] (log-probability under the full distribution at this temperature).
+ * logprobs [rows, most] (log-probability under the full distribution at this temperature, with the bits that scoring has).
  *
  * @module
  */
 import { cachedKernel, type Launch, LINEAR_GROUP, linearGrid, type Profile, rowStride } from "./kernel.ts";
+import { logProbDrawn, NOT_YET } from "./log_prob.ts";
 import { PHILOX } from "./philox.ts";
 
 /** How tokens are drawn. */
@@ -52,7 +53,7 @@ export function sampleTokens<B>(
   buffers: SamplingBuffers<B>,
   { rows, vocab, most }: { rows: number; vocab: number; most: number },
   sampling: Sampling,
-): Launch<B> {
+): Launch<B>[] {
   if (sampling.stopIds.length > 4) {
     throw new Error(`At most four stop tokens; got ${sampling.stopIds.length}.`);
   }
@@ -102,16 +103,7 @@ export function sampleTokens<B>(
   for (var i = first; i < last; i++) { largest = max(largest, logits[base + i]); }
   ${threads === 1 ? "let top = largest;" : "let top = rowMax(lane, largest);"}
   let inverse = u.inverse;
-  var mass = 0.0;
-  for (var i = first; i < last; i++) { mass += exp((logits[base + i] - top) * inverse); }
-  ${threads === 1 ? "let whole = mass;" : "let whole = rowSum(lane, mass);"}
-  ${
-      greedy
-        ? "let cut = orderedBits(top);\n  let kept = mass;\n  let total = whole;"
-        : cuts
-        ? findCut(threads)
-        : NO_CUT
-    }
+  ${greedy ? "let cut = orderedBits(top);\n  let kept = 0.0;" : cuts ? findCut(threads) : noCut(threads)}
   ${threads === 1 ? "" : "sums[lane] = kept;\n  workgroupBarrier();\n  if (lane != 0u) { return; }"}
   if (done[row] != 0u) { return; }
   let count = counts[row];
@@ -139,15 +131,16 @@ export function sampleTokens<B>(
   }
   let at = row * u.most + count;
   out[at] = chosen;
-  logprobs[at] = (logits[base + chosen] - top) * inverse - log(whole);
+  logprobs[at] = ${NOT_YET}.0;
   tokens[row] = chosen;
   positions[row] += 1u;
   counts[row] = count + 1u;
   let stops = chosen == u.stop0 || chosen == u.stop1 || chosen == u.stop2 || chosen == u.stop3;
   done[row] = select(0u, 1u, stops || count + 1u >= u.most);`,
   }));
-  const stop = (i: number) => sampling.stopIds[i] ?? NO_TOKEN;
-  return {
+  const stop = (i: number) => sampling.stopIds[i] ?? NO_TOKEN,
+    inverse = greedy ? 1 : 1 / sampling.temperature;
+  const drawn: Launch<B> = {
     kernel,
     buffers: buffers as unknown as Record<string, B>,
     uniforms: {
@@ -155,7 +148,7 @@ export function sampleTokens<B>(
       vocab,
       ld: rowStride(vocab),
       most,
-      inverse: greedy ? 1 : 1 / sampling.temperature,
+      inverse,
       topK: sampling.topK > 0 ? Math.min(sampling.topK, vocab) : vocab,
       topP: sampling.topP,
       stop0: stop(0),
@@ -165,6 +158,7 @@ export function sampleTokens<B>(
     },
     grid: linearGrid(threads === 1 ? Math.ceil(rows / profile.lanes) : rows),
   };
+  return [drawn, logProbDrawn(profile, buffers, { rows, vocab, most, invTemperature: inverse })];
 }
 
 // Maps floats to integers of the same order, so that a cut can be found by bisection over bits.
@@ -173,7 +167,13 @@ const ORDERED = `fn orderedBits(x: f32) -> u32 {
   return select(bits | 0x80000000u, ~bits, (bits & 0x80000000u) != 0u);
 }`;
 
-const NO_CUT = "let cut = 0u;\n  let kept = mass;\n  let total = whole;";
+/** Keeps every token. */
+function noCut(threads: number): string {
+  return `let cut = 0u;
+  var kept = 0.0;
+  for (var i = first; i < last; i++) { kept += exp((logits[base + i] - top) * inverse); }
+  let total = ${threads === 1 ? "kept" : "rowSum(lane, kept)"};`;
+}
 
 /** The largest cut that keeps at least k tokens, raised to the largest that keeps the mass topP of those. */
 function findCut(threads: number): string {

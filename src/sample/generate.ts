@@ -147,7 +147,7 @@ export function openGenerator(workspace: Workspace, model: Model): Generator {
     const { rows, most } = state;
     const at = (name: "tokens" | "positions" | "counts" | "done") => tape.external(name, [rows], state[name]);
     tape.push(
-      sampleTokens(
+      ...sampleTokens(
         tape.profile,
         {
           logits,

@@ -24,6 +24,7 @@ import {
   klForward,
   logitStatistics,
   logProbBackward,
+  logProbDrawn,
   logProbForward,
 } from "../../kernels/log_prob.ts";
 import { matmul, type Trans } from "../../kernels/matmul.ts";
@@ -126,6 +127,7 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
     VOCABULARIES.flatMap((vocab) =>
       [logProbForward, logProbBackward, klForward, klBackward, logitStatistics, argmaxRows]
         .map((kernel) => kernel(profile, any, { rows: 3, vocab, first: 0, invTemperature: 1 }))
+        .concat(logProbDrawn(profile, any, { rows: 3, vocab, most: 4, invTemperature: 1 }))
     ),
   "matmul.ts": (profile) =>
     combinations({
@@ -180,7 +182,7 @@ export const catalogue: Record<string, (profile: Profile) => Launch<unknown>[]> 
       topK: 5,
       topP: 0.9,
     }]
-      .map((how) => sampleTokens(profile, any, { rows: 3, vocab: 8, most: 4 }, { ...how, stopIds: [1] })),
+      .flatMap((how) => sampleTokens(profile, any, { rows: 3, vocab: 8, most: 4 }, { ...how, stopIds: [1] })),
   "soft_cap.ts": (profile) => [
     softCap(profile, any, { count: 8, cap: 30 }),
     softCapBackward(profile, any, { count: 8, cap: 30 }),

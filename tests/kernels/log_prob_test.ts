@@ -4,8 +4,11 @@ import {
   argmaxRows,
   klBackward,
   klForward,
+  logitStatistics,
   logProbBackward,
+  logProbDrawn,
   logProbForward,
+  NOT_YET,
 } from "../../kernels/log_prob.ts";
 import { readFloats, readWords, upload } from "../../src/gpu/buffers.ts";
 import type { Gpu } from "../../src/gpu/device.ts";
@@ -59,6 +62,8 @@ async function checkLogProb(gpu: Gpu, shape: Chunk, spread: number): Promise<voi
     logprob: ignored(),
     entropy: ignored(),
     lse: ignored(),
+    logSumSquares: ignored(),
+    meanLogit: ignored(),
     dlogprob: upload(gpu, dlogprob),
     dentropy: upload(gpu, dentropy),
   };
@@ -67,9 +72,10 @@ async function checkLogProb(gpu: Gpu, shape: Chunk, spread: number): Promise<voi
   const poisoned = stored(logits, rows, vocab);
   for (let r = 0; r < rows; r++) poisoned.fill(NaN, r * ld + vocab, (r + 1) * ld);
   gpu.device.queue.writeBuffer(buffers.logits.buffer, 0, poisoned);
-  const { logits: l, targets: t, logprob, entropy, lse } = buffers;
+  const { logits: l, targets: t, logprob, entropy, lse, logSumSquares, meanLogit } = buffers;
   runOnce(gpu, [
     logProbForward(gpu.profile, { logits: l, targets: t, logprob, entropy, lse }, shape),
+    logitStatistics(gpu.profile, { logits: l, lse, logSumSquares, meanLogit }, shape),
     logProbBackward(gpu.profile, {
       logits: l,
       targets: t,
@@ -80,7 +86,13 @@ async function checkLogProb(gpu: Gpu, shape: Chunk, spread: number): Promise<voi
     }, shape),
   ]);
 
-  const want = { logprob: [] as number[], entropy: [] as number[], lse: [] as number[] };
+  const want = {
+    logprob: [] as number[],
+    entropy: [] as number[],
+    lse: [] as number[],
+    logSumSquares: [] as number[],
+    meanLogit: [] as number[],
+  };
   const gradient: number[] = [];
   for (let r = 0; r < rows; r++) {
     const { logp, lse, entropy } = softmax(rowOf(logits, r, vocab), invTemperature);
@@ -88,12 +100,14 @@ async function checkLogProb(gpu: Gpu, shape: Chunk, spread: number): Promise<voi
     want.logprob.push(logp[targets[at]]);
     want.entropy.push(entropy);
     want.lse.push(lse);
+    want.logSumSquares.push(Math.log(logp.reduce((sum, x) => sum + Math.exp(2 * x), 0)));
+    want.meanLogit.push(rowOf(logits, r, vocab).reduce((sum, x) => sum + x, 0) / vocab);
     logp.forEach((x, v) => {
       const hit = v === targets[at] ? 1 : 0, p = Math.exp(x);
       gradient.push(invTemperature * (dlogprob[at] * (hit - p) - dentropy[at] * p * (x + entropy)));
     });
   }
-  for (const key of ["logprob", "entropy", "lse"] as const) {
+  for (const key of ["logprob", "entropy", "lse", "logSumSquares", "meanLogit"] as const) {
     const got = await readFloats(gpu, buffers[key]);
     const error = largestError(got.slice(first, first + rows), want[key]);
     assert.ok(error < 1e-6 * (4 + spread), `${key} is off by ${error} for ${name}`);
@@ -170,6 +184,44 @@ testOnProfiles("log-probabilities, entropies and their gradient equal float64", 
   for (const vocab of VOCABULARIES) {
     for (const [spread, invTemperature] of [[5, 1], [5, 1 / 0.7], [80, 1], [80, 1 / 0.7]]) {
       await checkLogProb(gpu, { rows: 13, vocab, first: FIRST, invTemperature }, spread);
+    }
+  }
+});
+
+testOnProfiles("tokens that were drawn have the log-probabilities of scoring, to the bit", async (gpu) => {
+  const rows = 13, most = 4;
+  for (const vocab of VOCABULARIES) {
+    for (const invTemperature of [1, 1 / 0.7]) {
+      const { floats, below } = random(vocab), none = (n: number) => upload(gpu, new Float32Array(n));
+      const logits = upload(
+        gpu,
+        stored(floats(rows * vocab).map((x) => 20 * x), rows, vocab, { outside: 99 }),
+      );
+      const drawn = Uint32Array.from({ length: rows }, () => below(vocab));
+      const counts = Uint32Array.from({ length: rows }, () => below(most + 1));
+      // Of a row that was done before, the last token's number is there already.
+      const fresh = counts.map((count, r) => count > 0 && r % 3 ? 1 : 0);
+      const logprobs = new Float32Array(rows * most).fill(-7);
+      fresh.forEach((is, r) => {
+        if (is) logprobs[r * most + counts[r] - 1] = NOT_YET;
+      });
+      const buffers = {
+        tokens: upload(gpu, drawn),
+        counts: upload(gpu, counts),
+        logprobs: upload(gpu, logprobs),
+      };
+      const scored = { targets: buffers.tokens, logprob: none(rows), entropy: none(rows), lse: none(rows) };
+      runOnce(gpu, [
+        logProbDrawn(gpu.profile, { logits, ...buffers }, { rows, vocab, most, invTemperature }),
+        logProbForward(gpu.profile, { logits, ...scored }, { rows, vocab, first: 0, invTemperature }),
+      ]);
+      const got = await readFloats(gpu, buffers.logprobs), want = await readFloats(gpu, scored.logprob);
+      fresh.forEach((is, r) => {
+        const row = got.slice(r * most, (r + 1) * most), at = counts[r] - 1;
+        if (is) assert.equal(row[at], want[r], `vocabulary ${vocab}, row ${r}`);
+        assert.ok(row.every((x, i) => x === -7 || (is && i === at)), `row ${r} is ${row}`);
+      });
+      assert.ok(fresh.some((is) => is) && fresh.some((is) => !is));
     }
   }
 });

@@ -39,7 +39,7 @@ async function draw(gpu: Gpu, sampling: Sampling, given: Rows) {
     out: new Uint32Array(rows * most).fill(77),
     logprobs: new Float32Array(rows * most).fill(77),
   };
-  const got = await run(gpu, data, (b) => [sampleTokens(gpu.profile, b, { rows, vocab, most }, sampling)]);
+  const got = await run(gpu, data, (b) => sampleTokens(gpu.profile, b, { rows, vocab, most }, sampling));
   return {
     tokens: [...words(got.tokens)],
     positions: [...words(got.positions)],

@@ -5,7 +5,13 @@
  * @module
  */
 import { fill } from "../../../kernels/elementwise.ts";
-import { klBackward, klForward, logProbBackward, logProbForward } from "../../../kernels/log_prob.ts";
+import {
+  klBackward,
+  klForward,
+  logitStatistics,
+  logProbBackward,
+  logProbForward,
+} from "../../../kernels/log_prob.ts";
 import { rowStride } from "../../../kernels/kernel.ts";
 import { physicalSize, type Tape, type Tensor } from "../tape.ts";
 import { type Head, logits, logitsBackward, vocabOf } from "./head.ts";
@@ -23,6 +29,16 @@ export interface LogProb {
   lse: Tensor;
   /** 1 where the target is the most likely token, else 0. */
   correct: Tensor;
+  /** Where they are asked for; constants. */
+  statistics?: LogitStatistics;
+}
+
+/** What else is known of the next-token distributions p, each [tokens]. */
+export interface LogitStatistics {
+  /** ln Σ p². */
+  logSumSquares: Tensor;
+  /** Mean of the logits, not divided by the temperature. */
+  meanLogit: Tensor;
 }
 
 interface Chunk {
@@ -48,6 +64,7 @@ export function logProb(
   head: Head,
   targets: Tensor,
   temperature = 1,
+  { withStatistics = false }: { withStatistics?: boolean } = {},
 ): LogProb {
   const [tokens] = hidden.shape, vocab = vocabOf(head);
   const vector = (label: string) => tape.tensor(label, [tokens]);
@@ -55,6 +72,9 @@ export function logProb(
     entropy = vector("entropy"),
     lse = vector("lse"),
     correct = vector("correct");
+  const statistics = withStatistics
+    ? { logSumSquares: vector("log sum squares"), meanLogit: vector("mean logit") }
+    : undefined;
   const invTemperature = 1 / temperature;
   const parts = chunks(tape, tokens, vocab);
   const logitsOf = ({ first, rows }: Chunk) => logits(tape, tape.rows(hidden, first, rows), head);
@@ -62,6 +82,7 @@ export function logProb(
     const { logits } = logitsOf(chunk);
     const shape = { rows: chunk.rows, vocab, first: chunk.first, invTemperature };
     tape.push(logProbForward(tape.profile, { logits, targets, logprob, entropy, lse, correct }, shape));
+    if (statistics) tape.push(logitStatistics(tape.profile, { logits, lse, ...statistics }, shape));
   }
   tape.recordAll("log_prob", [logprob, entropy], [hidden, ...head.parts], (dlogprobGiven, dentropyGiven) => {
     const zeros = () => {
@@ -77,7 +98,7 @@ export function logProb(
       return { d: logits, raw };
     });
   });
-  return { logprob, entropy, lse, correct };
+  return { logprob, entropy, lse, correct, ...(statistics && { statistics }) };
 }
 
 /** Gradients of hidden and head, chunk by chunk, from the gradients of the logits that `dlogitsOf` makes. */

@@ -63,14 +63,17 @@ async function evaluate(
   const x = trained("hidden", hidden), w = trained("head", head);
   const ids = tape.external("targets", [targets.length], upload(gpu, Uint32Array.from(targets)));
   ids.dtype = "u32";
-  const { logprob, entropy, correct } = logProb(
+  const { logprob, entropy, correct, statistics } = logProb(
     tape,
     x.tensor,
     { parts: [w.tensor], softCap },
     ids,
     temperature,
+    { withStatistics: true },
   );
-  for (const [name, tensor] of Object.entries({ logprob, entropy, correct })) tape.output(name, tensor);
+  for (const [name, tensor] of Object.entries({ logprob, entropy, correct, ...statistics! })) {
+    tape.output(name, tensor);
+  }
   const terms = add(
     tape,
     multiply(tape, logprob, vector("dlogprob", dlogprob)),
@@ -89,48 +92,54 @@ function check(what: string, got: ArrayLike<number>, want: ArrayLike<number>, to
 
 const largest = (x: Float32Array) => x.reduce((most, v) => Math.max(most, Math.abs(v)), 0);
 
-testOnProfiles("log-probability, entropy, top-1 and gradients are those of TRL's fused head", async (gpu) => {
-  const hidden = { values: recorded.read("in/hidden"), columns: 16 };
-  const weight = { values: recorded.read("in/weight"), columns: 16 }, bias = recorded.read("in/bias");
-  const targets = recorded.readIntegers("in/targets");
-  const given = { dlogprob: recorded.read("in/grad_logprobs"), dentropy: recorded.read("in/grad_entropy") };
-  for (const { id, config } of cases) {
-    let x: Matrix = hidden, w: Matrix = weight;
-    const scale = config.logit_scale ?? 1;
-    if (config.bias) {
-      // A bias is a weight of an input that is always 1.
-      x = { values: rowsOf(hidden).flatMap((row) => [...row, 1]), columns: 17 };
-      w = { values: rowsOf(weight).flatMap((row, v) => [...row, bias[v]]), columns: 17 };
+testOnProfiles(
+  "log-probability, entropy, statistics and gradients are those of TRL's fused head",
+  async (gpu) => {
+    const hidden = { values: recorded.read("in/hidden"), columns: 16 };
+    const weight = { values: recorded.read("in/weight"), columns: 16 }, bias = recorded.read("in/bias");
+    const targets = recorded.readIntegers("in/targets");
+    const given = { dlogprob: recorded.read("in/grad_logprobs"), dentropy: recorded.read("in/grad_entropy") };
+    for (const { id, config } of cases) {
+      let x: Matrix = hidden, w: Matrix = weight;
+      const scale = config.logit_scale ?? 1;
+      if (config.bias) {
+        // A bias is a weight of an input that is always 1.
+        x = { values: rowsOf(hidden).flatMap((row) => [...row, 1]), columns: 17 };
+        w = { values: rowsOf(weight).flatMap((row, v) => [...row, bias[v]]), columns: 17 };
+      }
+      const { out, dhidden, dhead } = await evaluate(gpu, {
+        hidden: x,
+        head: w,
+        targets,
+        temperature: config.temperature / scale,
+        softCap: config.softcap,
+        ...given,
+      });
+      check(`${id}: logprob`, out.logprob, recorded.read(`${id}/log_probs`), 1e-5);
+      check(`${id}: entropy`, out.entropy, recorded.read(`${id}/entropy`), 1e-5);
+      check(`${id}: ln Σ p²`, out.logSumSquares, recorded.read(`${id}/log_sum_sq_probs`), 1e-5);
+      const means = recorded.read(`${id}/mean_logits`).map((mean) => mean * config.temperature / scale);
+      check(`${id}: mean logit`, out.meanLogit, means, 1e-5);
+      check(`${id}: top-1`, out.correct, recorded.readIntegers(`${id}/is_top1`), 0);
+      const ofInputs = (values: Float32Array) =>
+        rowsOf({ values, columns: x.columns }).flatMap((row) => row.slice(0, 16));
+      for (const [name, got] of [["hidden", dhidden], ["weight", dhead]] as const) {
+        const want = recorded.read(`${id}/grad/${name}`);
+        check(`${id}: d ${name}`, ofInputs(got), want, 3e-5 * largest(want));
+      }
+      if (config.bias) {
+        const want = recorded.read(`${id}/grad/bias`);
+        check(
+          `${id}: d bias`,
+          rowsOf({ values: dhead, columns: 17 }).map((row) => row[16]),
+          want,
+          3e-5 * largest(want),
+        );
+      }
     }
-    const { out, dhidden, dhead } = await evaluate(gpu, {
-      hidden: x,
-      head: w,
-      targets,
-      temperature: config.temperature / scale,
-      softCap: config.softcap,
-      ...given,
-    });
-    check(`${id}: logprob`, out.logprob, recorded.read(`${id}/log_probs`), 1e-5);
-    check(`${id}: entropy`, out.entropy, recorded.read(`${id}/entropy`), 1e-5);
-    check(`${id}: top-1`, out.correct, recorded.readIntegers(`${id}/is_top1`), 0);
-    const ofInputs = (values: Float32Array) =>
-      rowsOf({ values, columns: x.columns }).flatMap((row) => row.slice(0, 16));
-    for (const [name, got] of [["hidden", dhidden], ["weight", dhead]] as const) {
-      const want = recorded.read(`${id}/grad/${name}`);
-      check(`${id}: d ${name}`, ofInputs(got), want, 3e-5 * largest(want));
-    }
-    if (config.bias) {
-      const want = recorded.read(`${id}/grad/bias`);
-      check(
-        `${id}: d bias`,
-        rowsOf({ values: dhead, columns: 17 }).map((row) => row[16]),
-        want,
-        3e-5 * largest(want),
-      );
-    }
-  }
-  assert.equal(cases.length, 4);
-});
+    assert.equal(cases.length, 4);
+  },
+);
 
 testOnProfiles("given logits have TRL's selected log-probabilities and entropies", async (gpu) => {
   const vocab = 19, logits = recorded.read("in/logits");
