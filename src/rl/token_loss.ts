@@ -12,6 +12,7 @@ export type PerToken = Float64Array[];
 
 /** A loss with its derivatives. */
 export interface TokenLoss {
+  /** Its value. */
   loss: number;
   /** d loss / d ln π(token). */
   dLogprobs: PerToken;
