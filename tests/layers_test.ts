@@ -12,7 +12,7 @@ const LAYERS = [
   ["src/model"],
   ["src/hub"],
   ["src/data"],
-  ["src/rl", "src/sample", "src/parrot", "src/watch", "src/run"],
+  ["src/rl", "src/sample", "src/parrot", "src/watch", "src/run", "src/reward"],
   ["src/train"],
   ["serve"],
   ["src/cli"],

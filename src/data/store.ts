@@ -7,7 +7,7 @@
  * @module
  */
 import type { Rows } from "./batches.ts";
-import type { PairExample, PromptExample, SftExample } from "./tokenize.ts";
+import type { PairExample, PromptExample, PromptRow, SftExample } from "./tokenize.ts";
 
 /** Bytes of examples that are kept in memory. */
 const MEMORY_LIMIT = 128e6;
@@ -174,17 +174,36 @@ export const PAIR_CODEC: ExampleCodec<PairExample> = {
   },
 };
 
+/** Token ids with a text: the number of tokens, the bytes of the text, the tokens, the text. */
+function encodeWithText(ids: number[], text: string): Uint32Array {
+  const bytes = new TextEncoder().encode(text);
+  const words = new Uint32Array(2 + ids.length + Math.ceil(bytes.length / 4));
+  words.set([ids.length, bytes.length, ...ids]);
+  new Uint8Array(words.buffer, (2 + ids.length) * 4).set(bytes);
+  return words;
+}
+
+function decodeWithText(words: Uint32Array): { ids: number[]; text: string } {
+  const bytes = new Uint8Array(words.buffer, words.byteOffset + (2 + words[0]) * 4, words[1]);
+  return { ids: Array.from(words.subarray(2, 2 + words[0])), text: new TextDecoder().decode(bytes) };
+}
+
 /** Prompts: the number of tokens, the bytes of the text, the tokens, the text. */
 export const PROMPT_CODEC: ExampleCodec<PromptExample> = {
-  encode({ ids, text }) {
-    const bytes = new TextEncoder().encode(text);
-    const words = new Uint32Array(2 + ids.length + Math.ceil(bytes.length / 4));
-    words.set([ids.length, bytes.length, ...ids]);
-    new Uint8Array(words.buffer, (2 + ids.length) * 4).set(bytes);
-    return words;
+  encode: ({ ids, text }) => encodeWithText(ids, text),
+  decode: decodeWithText,
+};
+
+/** Prompts with their rows, as JSON beside the tokens. Numbers that JSON does not know (NaN) come back as null. */
+export const PROMPT_ROW_CODEC: ExampleCodec<PromptRow> = {
+  encode({ ids, text, prompt, columns }) {
+    // A prompt in text is its own text.
+    const messages = typeof prompt === "string" ? undefined : prompt;
+    return encodeWithText(ids, JSON.stringify({ text, messages, columns }));
   },
   decode(words) {
-    const bytes = new Uint8Array(words.buffer, words.byteOffset + (2 + words[0]) * 4, words[1]);
-    return { ids: Array.from(words.subarray(2, 2 + words[0])), text: new TextDecoder().decode(bytes) };
+    const { ids, text: json } = decodeWithText(words);
+    const { text, messages, columns } = JSON.parse(json);
+    return { ids, text, prompt: messages ?? text, columns };
   },
 };

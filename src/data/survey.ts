@@ -92,9 +92,10 @@ function commandsFor(type: DatasetType): string[] {
       return ["sft", "ppo"];
     case "preference":
     case "preference with implicit prompt":
-      return ["train", "reward", "ppo"];
-    case "prompt-only":
+      return ["train", "reward", "dpo", "kto", "orpo", "cpo", "ppo"];
     case "unpaired preference":
+      return ["kto", "ppo"];
+    case "prompt-only":
       return ["ppo"];
   }
 }

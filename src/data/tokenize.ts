@@ -48,6 +48,14 @@ export interface PromptExample {
   text: string;
 }
 
+/** One prompt to be answered, with what a judgement of the answers may need. */
+export interface PromptRow extends PromptExample {
+  /** The prompt as it stands in the dataset: text or messages. */
+  prompt: Content;
+  /** Every further column of the dataset. */
+  columns: Record<string, unknown>;
+}
+
 /** What became of the rows of a dataset. */
 export interface DataReport {
   /** Rows read. */
@@ -111,12 +119,13 @@ function tokenizeRows<T>(rows: Iterable<DataRow>, tokenize: RowTokenizer<T>): To
 }
 
 /** Reads rows as examples of the type of the first one. */
-function rowParser(): (row: DataRow) => Example {
+export function rowParser(): (row: DataRow) => Example {
   let type: DatasetType | undefined;
   return (row) => parseExample(row, type ??= detectType(row));
 }
 
-function refuseType(stage: string, type: DatasetType, expected: string): never {
+/** Says that a stage does not take a type of dataset. */
+export function refuseType(stage: string, type: DatasetType, expected: string): never {
   throw new Error(`${stage} cannot use a dataset of type ${type}. Expected ${expected}.`);
 }
 
@@ -263,11 +272,12 @@ export function tokenizePairs(
 
 /**
  * Makes sequences of unpaired preferences, as TRL's KTO does. `<eos>` is appended to text that does not end with it; a sequence
- * keeps its first `maxLength` tokens, and one of which only the prompt would be left is dropped.
+ * keeps its first `maxLength` tokens, and one of which only the prompt would be left is dropped. With `wholeAnswers` up to
+ * `maxLength` tokens of the answer itself are kept, for other prompts to be answered with, and the reader cuts the sequence.
  */
 export function unpairedTokenizer(
   tokenizer: Tokenizer,
-  { maxLength = 1024 }: { maxLength?: number | null } = {},
+  { maxLength = 1024, wholeAnswers = false }: { maxLength?: number | null; wholeAnswers?: boolean } = {},
 ): RowTokenizer<UnpairedExample> {
   const parse = rowParser();
   return (row) => {
@@ -284,18 +294,19 @@ export function unpairedTokenizer(
     if (promptLength >= length) {
       return { tokens, dropped: `without a completion within max_length ${maxLength}` };
     }
-    return { tokens, example: { ids: ids.slice(0, length), promptLength, label }, cut: length < tokens };
+    const kept = wholeAnswers ? promptLength + (maxLength ?? Infinity) : length;
+    return { tokens, example: { ids: ids.slice(0, kept), promptLength, label }, cut: length < tokens };
   };
 }
 
 /**
  * Makes prompts to be answered of the prompts of any dataset that has them. A prompt longer than `maxPromptLength` tokens
- * (`null`: no limit) is dropped, an empty one too. A conversation must not end with the assistant's turn.
+ * (`null`: no limit) is dropped, an empty one too. A conversation must not end with the assistant's turn. The prompt as in the dataset and the further columns are kept.
  */
-export function promptTokenizer(
+export function promptRowTokenizer(
   tokenizer: Tokenizer,
   { maxPromptLength = 512 }: { maxPromptLength?: number | null } = {},
-): RowTokenizer<PromptExample> {
+): RowTokenizer<PromptRow> {
   const parse = rowParser();
   return (row) => {
     const example = parse(row);
@@ -324,7 +335,28 @@ export function promptTokenizer(
         `Cannot use ${row.where}: the prompt ends with the end token, so there is nothing to answer.`,
       );
     }
-    return { tokens, example: { ids, text } };
+    return { tokens, example: { ids, text, prompt, columns: furtherColumns(row) } };
+  };
+}
+
+/** Columns of a row beside the prompt; completions are what a policy will write. */
+function furtherColumns({ columns }: DataRow): Record<string, unknown> {
+  return Object.fromEntries(
+    Object.entries(columns).filter(([name]) => name !== "prompt" && name !== "completion"),
+  );
+}
+
+/** Makes the same prompts, of which only tokens and text are kept. */
+export function promptTokenizer(
+  tokenizer: Tokenizer,
+  limits: { maxPromptLength?: number | null } = {},
+): RowTokenizer<PromptExample> {
+  const tokenize = promptRowTokenizer(tokenizer, limits);
+  return (row) => {
+    const outcome = tokenize(row);
+    if ("dropped" in outcome) return outcome;
+    const { ids, text } = outcome.example;
+    return { ...outcome, example: { ids, text } };
   };
 }
 

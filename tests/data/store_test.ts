@@ -1,6 +1,6 @@
 import assert from "node:assert/strict";
 import { randomStream } from "../../src/random/stream.ts";
-import { openStore, PAIR_CODEC, PROMPT_CODEC, SFT_CODEC } from "../../src/data/store.ts";
+import { openStore, PAIR_CODEC, PROMPT_CODEC, PROMPT_ROW_CODEC, SFT_CODEC } from "../../src/data/store.ts";
 import { withDirectory } from "../assets.ts";
 
 const random = randomStream(5, "store");
@@ -40,6 +40,14 @@ Deno.test("examples come back as they went in, from memory and from a file that 
       compare(
         openStore(PROMPT_CODEC, settings),
         Array.from({ length: 50 }, (_, i) => ({ ids: ids(40), text: "日本é🙂 ".repeat(i % 7) })),
+      );
+      compare(
+        openStore(PROMPT_ROW_CODEC, settings),
+        Array.from({ length: 50 }, (_, i) => {
+          const text = "日本é🙂 ".repeat(i % 7), messages = [{ role: "user", content: text }];
+          const columns = { answer: "7é".repeat(i % 3), n: i / 3, tags: ["a", null, { b: i % 2 === 0 }] };
+          return { ids: ids(40), text, prompt: i % 2 ? messages : text, columns };
+        }),
       );
     }
     assert.deepEqual(Array.from(Deno.readDirSync(directory)), []);

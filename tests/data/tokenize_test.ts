@@ -2,7 +2,7 @@ import assert from "node:assert/strict";
 import { join } from "node:path";
 import { randomStream } from "../../src/random/stream.ts";
 import { makeRows, readDataset } from "../../src/data/rows.ts";
-import { tokenizePairs, tokenizePrompts, tokenizeSft } from "../../src/data/tokenize.ts";
+import { promptRowTokenizer, tokenizePairs, tokenizePrompts, tokenizeSft } from "../../src/data/tokenize.ts";
 import { loadTokenizer } from "../../src/data/tokenizer.ts";
 import { readSafetensors } from "../../src/model/safetensors.ts";
 import { demonstration } from "../../src/parrot/corpus.ts";
@@ -155,6 +155,18 @@ Deno.test("conversations go through the chat template, and its own end tokens su
       "<bos> <user> i <bot>",
       "<bos> <user> i <bot>",
     ]]);
+    const [row] = makeRows("x", [{
+      prompt: [user("i")],
+      answer: 3,
+      completion: [assistant("no")],
+      tools: [{ a: 1 }],
+    }]);
+    const outcome = promptRowTokenizer(tokenizer)(row);
+    assert.ok("example" in outcome);
+    assert.deepEqual([outcome.example.prompt, outcome.example.columns], [[user("i")], {
+      answer: 3,
+      tools: [{ a: 1 }],
+    }]);
     assert.throws(
       () => tokenizePrompts(makeRows("x", [{ prompt: [user("i"), assistant("yes")] }]), tokenizer),
       /x row 1: the prompt ends with the assistant's turn/,
