@@ -14,8 +14,9 @@ const filter = Deno.args.find((arg, i) => !arg.startsWith("--") && !Deno.args[i 
 const directory = await Deno.makeTempDir({ prefix: "keel-bench-" });
 const rows: Row[] = [];
 let failed = false;
-for (const name of ["kernels", "steps", "sft", "models"]) {
+for (const name of ["kernels", "steps", "sft", "methods", "models"]) {
   if (name === "sft" && !new RegExp(filter).test("sft stories260K")) continue;
+  if (name === "methods" && !new RegExp(filter).test("methods dpo grpo ppo stories260K")) continue;
   if (name === "models" && !new RegExp(filter).test("models SmolLM2")) continue;
   const file = join(directory, `${name}.json`);
   const { code } = await new Deno.Command(Deno.execPath(), {

@@ -18,8 +18,30 @@ export async function loadCommand(name: CommandName): Promise<CommandBody> {
       return (await import("./commands/sft.ts")).run;
     case "reward":
       return (await import("./commands/reward.ts")).run;
+    case "dpo":
+      return (await import("./commands/dpo.ts")).run;
+    case "kto":
+      return (await import("./commands/kto.ts")).run;
+    case "orpo":
+      return (await import("./commands/orpo.ts")).run;
+    case "cpo":
+      return (await import("./commands/cpo.ts")).run;
     case "ppo":
       return (await import("./commands/ppo.ts")).run;
+    case "label":
+      return (await import("./commands/label.ts")).run;
+    case "rlaif":
+      return (await import("./commands/rlaif.ts")).run;
+    case "grpo":
+      return (await import("./commands/grpo.ts")).run;
+    case "rloo":
+      return (await import("./commands/rloo.ts")).run;
+    case "reinforce":
+      return (await import("./commands/reinforce.ts")).run;
+    case "online-dpo":
+      return (await import("./commands/online_dpo.ts")).run;
+    case "bon":
+      return (await import("./commands/bon.ts")).run;
     case "pretrain":
       return (await import("./commands/pretrain.ts")).run;
     case "sample":

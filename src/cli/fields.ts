@@ -28,6 +28,8 @@ export interface Field {
   nullable: boolean;
   required: boolean;
   default: unknown;
+  /** An address. */
+  address: boolean;
   limits: { least?: number; above?: number; most?: number; below?: number };
 }
 
@@ -37,6 +39,7 @@ interface JsonSchema {
   anyOf?: JsonSchema[];
   items?: JsonSchema;
   enum?: string[];
+  format?: string;
   default?: unknown;
   description?: string;
   group?: string;
@@ -69,6 +72,7 @@ export function fieldsOf(schema: z.ZodType): Field[] {
       nullable,
       required: required.includes(name),
       default: property.default,
+      address: item.format === "uri",
       limits: {
         least: item.minimum,
         above: item.exclusiveMinimum,
@@ -92,7 +96,11 @@ export function expectation(field: Field): string {
     boolean: "true or false",
     integer: `a whole number ${bounds}`.trim(),
     number: `a number ${bounds}`.trim(),
-    string: placeholder(field).startsWith("path") ? "a path" : "text that is not empty",
+    string: field.address
+      ? "an address that begins with http:// or https://"
+      : placeholder(field).startsWith("path")
+      ? "a path"
+      : "text that is not empty",
     choice: field.choices.length === 1 ? field.choices[0] : `one of ${field.choices.join(", ")}`,
   }[field.kind];
   const entries = field.entries.length ? `, or a list of entries with ${field.entries.join(", ")}` : "";

@@ -171,6 +171,10 @@ const UNSUPPORTED: Record<string, { accepted: unknown[]; instead: string }> = {
   },
   max_tool_calling_iterations: { accepted: [null, 0], instead: "there are no tool calls in rollouts" },
   generate_during_eval: { accepted: [false], instead: "`keel sample` shows what a checkpoint says" },
+  max_completion_length: {
+    accepted: [null],
+    instead: "answers are cut together with their prompts, by max_length",
+  },
   is_encoder_decoder: { accepted: [null, false], instead: "models are decoders" },
   load_best_model_at_end: { accepted: [false], instead: "the result is the last step's model" },
   load_in_8bit: { accepted: [false], instead: "hold frozen weights with --dtype q8_0" },
@@ -181,6 +185,10 @@ const UNSUPPORTED: Record<string, { accepted: unknown[]; instead: string }> = {
   eos_token: { accepted: [null], instead: "the token is the tokenizer's" },
   model_init_kwargs: { accepted: [null, {}], instead: "the model is as its config.json says" },
   router_aux_loss_coef: { accepted: [null, 0], instead: "there are no mixtures of experts" },
+  min_p: { accepted: [null, 0], instead: "the sampler has top_p and top_k" },
+  repetition_penalty: { accepted: [1, null], instead: "the sampler has no penalties" },
+  num_generations_eval: { accepted: [null], instead: "this stage evaluates on no dataset" },
+  chat_template_kwargs: { accepted: [null, {}], instead: "give them in the column chat_template_kwargs" },
   batch_size: {
     accepted: [null],
     instead: "the batch is per_device_train_batch_size times gradient_accumulation_steps",

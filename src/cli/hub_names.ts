@@ -15,8 +15,8 @@ import { readRunConfig } from "../run/run.ts";
 import { type FetchDisplay, openFetchProgress } from "./fetch_progress.ts";
 import type { Io } from "./io.ts";
 
-/** Options that are models. */
-const MODELS = ["sftModelPath", "modelNameOrPath", "rewardModelPath"];
+/** Options that are models, each one or a list. */
+const MODELS = ["sftModelPath", "modelNameOrPath", "rewardModelPath", "goldModelPath", "refModel"];
 
 /** Options that are datasets. */
 const DATASETS = ["datasetName", "evalDataset", "sftDataset", "prompts", "dataset"];
@@ -41,20 +41,25 @@ export async function fetchNamed<T>(
   const display = openFetchProgress(io), bases: Record<string, string> = {};
   try {
     for (const field of MODELS) {
-      const text = given[field];
+      const value = given[field];
+      if ((value ?? undefined) === undefined) continue;
       // The policy is the SFT model where one is given.
-      if (typeof text !== "string" || field === "modelNameOrPath" && given.sftModelPath !== undefined) {
-        continue;
-      }
+      if (field === "modelNameOrPath" && given.sftModelPath !== undefined) continue;
       const sameRevision = before?.modelRevision === given.modelRevision;
-      const { path, name } = await fetchModel(pinned(text, sameRevision ? before?.[field] : undefined), {
-        ...display,
-        revision: field === "modelNameOrPath" ? given.modelRevision as string | undefined : undefined,
-        weights,
-      });
-      options[field] = path;
-      recorded[field] = name;
-      if (weights) Object.assign(bases, await fetchBase(path, (before ?? given).fetchedBases, display));
+      const earlier = sameRevision && before?.[field] !== undefined ? [before[field]].flat() : [];
+      const paths: string[] = [], names: string[] = [];
+      for (const [i, text] of ([value].flat() as string[]).entries()) {
+        const { path, name } = await fetchModel(pinned(text, earlier[i]), {
+          ...display,
+          revision: field === "modelNameOrPath" ? given.modelRevision as string | undefined : undefined,
+          weights,
+        });
+        paths.push(path);
+        names.push(name);
+        if (weights) Object.assign(bases, await fetchBase(path, (before ?? given).fetchedBases, display));
+      }
+      options[field] = Array.isArray(value) ? paths : paths[0];
+      recorded[field] = Array.isArray(value) ? names : names[0];
     }
     for (const field of DATASETS) {
       if (given[field] === undefined) continue;

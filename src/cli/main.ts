@@ -5,9 +5,9 @@
  *
  * @module
  */
-import { type CommandDescription, DESCRIPTIONS } from "./catalogue.ts";
+import { DESCRIPTIONS } from "./catalogue.ts";
 import { loadCommand } from "./commands.ts";
-import { runProgram } from "./program.ts";
+import { type CommandDescription, runProgram } from "./program.ts";
 
 if (import.meta.main) {
   // A task runs in the project's folder; paths on the command line are meant from where the user is.

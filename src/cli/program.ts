@@ -29,6 +29,9 @@ export interface CommandDefinition {
   load(): Promise<CommandBody>;
 }
 
+/** A command without its body. */
+export type CommandDescription = Omit<CommandDefinition, "load">;
+
 /** Streams and environment of {@linkcode runProgram}. */
 export interface ProgramSettings {
   openIo?: (json: boolean) => Io;
@@ -46,16 +49,20 @@ export async function runProgram(
   const io = openIo(argv.includes("--json"));
   let code = 0;
   const program = new Command("keel")
-    .description("RLHF on any GPU: supervised fine-tuning, reward models and PPO, on WebGPU.")
+    .description("RLHF on any GPU: fine-tuning, reward models, PPO, GRPO, DPO and their kin, on WebGPU.")
     .version(VERSION, "--version", "Show the version.")
     .helpOption("-h, --help", "Show this help.")
     .helpCommand(false)
     .addHelpText("after", "\nkeel COMMAND --help shows the options of a command and examples.")
     .showSuggestionAfterError(false)
+    .allowUnknownOption()
     .allowExcessArguments()
     .action(() => {
       const [unknown] = program.args;
       if (unknown === undefined) throw new UsageError(program.helpInformation().trimEnd());
+      if (unknown.startsWith("-")) {
+        throw new UsageError(`Unknown option ${unknown}. A command comes first; keel --help lists them.`);
+      }
       const close = nearest(unknown, definitions.map(({ name }) => name));
       throw new UsageError(
         `There is no command "${unknown}". ${close ? `Did you mean ${close}?` : "keel --help lists them."}`,

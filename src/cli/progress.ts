@@ -11,12 +11,21 @@ import { shortNumber, sparkline } from "./plot.ts";
 const SHOWN: [metric: string, label: string][] = [
   ["loss", "loss"],
   ["eval_loss", "eval loss"],
+  ["rewards/accuracies", "accuracy"],
+  ["eval_rewards/accuracies", "eval accuracy"],
+  ["rewards/margins", "margin"],
   ["mean_token_accuracy", "token accuracy"],
   ["accuracy", "accuracy"],
   ["eval_accuracy", "eval accuracy"],
   ["margin", "margin"],
   ["objective/scores", "reward"],
   ["objective/kl", "KL"],
+  ["reward", "reward"],
+  ["kl", "KL"],
+  ["label/pairs", "pairs"],
+  ["label/ties", "ties"],
+  ["bon/proxy", "proxy"],
+  ["bon/best_proxy", "best"],
   ["gold/reward", "gold"],
   ["gold/agrees_with_wrong", "agrees with wrong claims"],
 ];
@@ -120,7 +129,7 @@ export function openProgress(
     },
     summary(name) {
       const history = stages.get(name)?.history;
-      const shown = SHOWN.filter(([metric]) => history?.has(metric));
+      const shown = shownOf((metric) => history?.has(metric) ?? false);
       const width = Math.max(0, ...shown.map(([, label]) => label.length));
       return shown.map(([metric, label]) => {
         const values = history!.get(metric)!;
@@ -138,8 +147,18 @@ function newTokens(before: Record<string, number>, after: Record<string, number>
   return length === undefined ? 0 : (after.episode - (before.episode ?? 0)) * length;
 }
 
+/** What is shown of the metrics that there are, each label once. */
+function shownOf(has: (metric: string) => boolean): typeof SHOWN {
+  const labels = new Set<string>();
+  return SHOWN.filter(([metric, label]) => {
+    if (!has(metric) || labels.has(label)) return false;
+    labels.add(label);
+    return true;
+  });
+}
+
 function shown(metrics: Record<string, number>): string[] {
-  return SHOWN.filter(([metric]) => metrics[metric] !== undefined)
+  return shownOf((metric) => metrics[metric] !== undefined)
     .map(([metric, label]) => `${label} ${shortNumber(metrics[metric])}`);
 }
 
@@ -177,5 +196,7 @@ function plainLine(event: StepEvent, stage: Stage, now: number): string {
     ...(rate === undefined ? [] : [`learning rate ${shortNumber(rate)}`]),
     ...pace(event, stage, now),
   ];
-  return `${event.stage} ${event.step}/${event.total}: ${facts.join(", ")}`;
+  return [`${event.stage} ${event.step}/${event.total}`, ...facts.length ? [facts.join(", ")] : []].join(
+    ": ",
+  );
 }

@@ -90,7 +90,9 @@ export async function trainingSession(
     tellNotes();
     progress.done();
     if (interrupt.requested() || run.interrupted()) {
-      io.note(`Stopped. Go on with: keel ${command.name} --output_dir ${options.outputDir} --resume`);
+      io.note(
+        `Stopped. Go on with: keel ${command.name} --output_dir ${options.outputDir} --resume and the other options as before.`,
+      );
       return INTERRUPTED;
     }
     for (const [stage, { metrics }] of last) {

@@ -14,6 +14,7 @@ import {
   openStore,
   PAIR_CODEC,
   PROMPT_CODEC,
+  PROMPT_ROW_CODEC,
   SFT_CODEC,
 } from "../data/store.ts";
 import {
@@ -24,6 +25,8 @@ import {
   type PairExample,
   pairTokenizer,
   type PromptExample,
+  type PromptRow,
+  promptRowTokenizer,
   promptTokenizer,
   type RowTokenizer,
   type SftExample,
@@ -65,6 +68,8 @@ export interface LoadedData<T> {
 export interface Making<T> {
   tokenize: RowTokenizer<T>;
   codec: ExampleCodec<T>;
+  /** Makes other rows of the dataset's. */
+  arrange?: (rows: AsyncIterable<DataRow>) => AsyncIterable<DataRow>;
 }
 
 /** Examples that are made of rows one by one. */
@@ -104,8 +109,8 @@ export async function loadExamples<T>(
   making: Making<T>,
   settings: LoadSettings,
 ): Promise<ExampleStore<T>> {
-  const collected = collector(what, making, settings);
-  for await (const row of datasetRows(spec, split)) collected.take(row);
+  const collected = collector(what, making, settings), { arrange = (rows) => rows } = making;
+  for await (const row of arrange(datasetRows(spec, split))) collected.take(row);
   return collected.finish();
 }
 
@@ -141,7 +146,7 @@ function holdOut<T>(store: ExampleStore<T>, share: number, seed: number): Requir
 export type Picked<T> = Rows<T> & Pick<ExampleStore<T>, "words">;
 
 /** Loads the training data of the options and, as they say, held-out ones: another dataset, another split, or a share. */
-async function loadData<T>(
+export async function loadData<T>(
   options: DataOptions & { seed: number },
   kind: (forEvaluation: boolean) => Making<T>,
   settings: LoadSettings,
@@ -301,4 +306,28 @@ export async function loadPrompts(
     { codec: PROMPT_CODEC, tokenize: promptTokenizer(tokenizer, { maxPromptLength }) },
     settings,
   );
+}
+
+/** Prompts of methods whose rewards may look at the prompt as in the dataset and at its further columns. */
+export async function loadPromptRows(
+  options: Pick<DataOptions, "datasetName" | "datasetTrainSplit">,
+  tokenizer: Tokenizer,
+  maxPromptLength: number | null,
+  settings: LoadSettings,
+): Promise<Rows<PromptRow>> {
+  return await fill(
+    options.datasetName,
+    options.datasetTrainSplit,
+    { codec: PROMPT_ROW_CODEC, tokenize: promptRowTokenizer(tokenizer, { maxPromptLength }) },
+    settings,
+  );
+}
+
+/** All prompts but the last `count`, which are held out. */
+export function allBut<T>(rows: Rows<T>, count: number): Rows<T> {
+  const length = rows.length - count;
+  if (length < 1) {
+    throw new Error(`Of ${rows.length} prompts ${count} cannot be held out. Expected fewer --eval_prompts.`);
+  }
+  return { length, at: (row) => row < length ? rows.at(row) : undefined };
 }

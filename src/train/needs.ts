@@ -29,7 +29,7 @@ import {
   stepBytes,
 } from "./memory.ts";
 import { loraConfig, type ModelOptions } from "./options/model.ts";
-import type { PpoOptions } from "./options/ppo.ts";
+import { criticPath, type PpoOptions } from "./options/ppo.ts";
 import type { RewardOptions } from "./options/reward.ts";
 import type { SftOptions } from "./options/sft.ts";
 import { recordUpdate } from "./ppo_update.ts";
@@ -38,7 +38,7 @@ import { recordScoring } from "./rollout.ts";
 import { recordSft } from "./sft.ts";
 
 /** The model in a directory or file, as a command of those options holds it. */
-function memoryModel(
+export function memoryModel(
   path: string,
   options: ModelOptions,
   { trained, architecture }: { trained: boolean; architecture?: ModelConfig["architecture"] },
@@ -84,7 +84,8 @@ export function availableBytes(gpu: Gpu, { gpuMemory }: ModelOptions): number | 
   return gpu.info.software ? Deno.systemMemoryInfo().available : undefined;
 }
 
-type Shared = ModelOptions & {
+/** Options of which less memory may come. */
+export type Shared = ModelOptions & {
   perDeviceTrainBatchSize: number;
   gradientAccumulationSteps: number;
   gradientCheckpointing: boolean;
@@ -92,27 +93,48 @@ type Shared = ModelOptions & {
   localRolloutForwardBatchSize?: number;
 };
 
+/** A change of options that takes less memory, and the flags that make it. */
+export interface Saving<T> {
+  flags: string;
+  changes: Partial<T>;
+}
+
+/** What a method allows in the way of savings. */
+export interface Room<T> {
+  /** Its smallest batch; 1 if not given. */
+  leastBatch?: number;
+  /** Savings that only it has. */
+  further?: Saving<T>[];
+}
+
 /** Checks the needs of options and offers savings. */
-function check<T extends Shared>(
+export function checkNeeds<T extends Shared>(
   { gpu, say }: MemoryCheck,
   options: T,
   path: string,
   needsOf: (options: T) => Needs,
+  room: Room<T> = {},
 ): void {
-  checkMemory(needsOf(options), availableBytes(gpu, options), savings(options, path, needsOf), say);
+  checkMemory(needsOf(options), availableBytes(gpu, options), savings(options, path, needsOf, room), say);
 }
 
 /** The same command with less: what each of the usual savings, and all together, would need. */
-function savings<T extends Shared>(options: T, path: string, needsOf: (options: T) => Needs): Alternative[] {
+function savings<T extends Shared>(
+  options: T,
+  path: string,
+  needsOf: (options: T) => Needs,
+  { leastBatch: least = 1, further = [] }: Room<T>,
+): Alternative[] {
   const { perDeviceTrainBatchSize: batch, gradientAccumulationSteps: accumulated } = options;
-  const ways: { flags: string; changes: Partial<Shared> }[] = [];
+  const ways: Saving<Shared>[] = [...further as Saving<Shared>[]];
   if (!options.gradientCheckpointing) {
     ways.push({ flags: "--gradient_checkpointing true", changes: { gradientCheckpointing: true } });
   }
-  if (batch > 1) {
+  if (batch > least) {
+    const passes = Math.ceil(batch * accumulated / least);
     ways.push({
-      flags: `--per_device_train_batch_size 1 --gradient_accumulation_steps ${batch * accumulated}`,
-      changes: { perDeviceTrainBatchSize: 1, gradientAccumulationSteps: batch * accumulated },
+      flags: `--per_device_train_batch_size ${least} --gradient_accumulation_steps ${passes}`,
+      changes: { perDeviceTrainBatchSize: least, gradientAccumulationSteps: passes },
     });
   }
   if ((options.localRolloutForwardBatchSize ?? 1) > 1) {
@@ -151,7 +173,7 @@ export function sftNeeds(gpu: Gpu, options: SftOptions, path: string, longest: n
 
 /** Checks the memory of SFT. */
 export function checkSftMemory(to: MemoryCheck, options: SftOptions, path: string, longest: number): void {
-  check(to, options, path, (options) => sftNeeds(to.gpu, options, path, longest));
+  checkNeeds(to, options, path, (options) => sftNeeds(to.gpu, options, path, longest));
 }
 
 /** What a reward model's training needs; `longest` is the tokens of the longest pair, both sides together. */
@@ -169,19 +191,18 @@ export function checkRewardMemory(
   path: string,
   longest: number,
 ): void {
-  check(to, options, path, (options) => rewardNeeds(to.gpu, options, path, longest));
+  checkNeeds(to, options, path, (options) => rewardNeeds(to.gpu, options, path, longest));
 }
 
 /** What PPO needs; `longest` is the tokens of the longest prompt. */
 export function ppoNeeds(gpu: Gpu, options: PpoOptions, path: string, longest: number): Needs {
-  const frozen = { ...options, usePeft: false }, judge = options.rewardModelPath;
+  const frozen = { ...options, usePeft: false };
   const policy = memoryModel(path, options, { trained: true });
-  const value = memoryModel(options.criticInit === "reward" ? judge : path, options, {
-    trained: true,
-    architecture: "reward",
-  });
-  const reward = memoryModel(judge, frozen, { trained: false, architecture: "reward" });
-  const models = [policy, value, reward];
+  const value = memoryModel(criticPath(options, path), options, { trained: true, architecture: "reward" });
+  const rewards = (options.rewardModelPath ?? []).map((judge) =>
+    memoryModel(judge, frozen, { trained: false, architecture: "reward" })
+  );
+  const models = [policy, value, ...rewards];
   const reference = options.usePeft ? policy : memoryModel(path, frozen, { trained: false });
   // The policy without its fresh adapter is its own reference.
   if (!options.usePeft) models.push(reference);
@@ -197,7 +218,7 @@ export function ppoNeeds(gpu: Gpu, options: PpoOptions, path: string, longest: n
       recordScoring(tape, {
         policy: sketchOf(policy),
         reference: sketchOf(reference),
-        reward: sketchOf(reward),
+        reward: rewards[0] && sketchOf(rewards[0]),
         value: sketchOf(value),
       }, { tokens: batchTokens(scored, whole), rows: scored, temperature: 1 })),
     stepBytes(gpu, (tape) =>
@@ -212,9 +233,9 @@ export function ppoNeeds(gpu: Gpu, options: PpoOptions, path: string, longest: n
   return { ...modelNeeds(models), activations, "KV cache": cacheBytes(policy.config, sampled, whole) };
 }
 
-/** Bytes of activations while the prompts of `rows` rows are read, to the logits of their next tokens. */
-function prefillBytes(gpu: Gpu, model: Model, rows: number, longest: number): number {
-  const tokens = batchTokens(rows, longest);
+/** Bytes of activations while `prompts` prompts of `rows` rows in all are read, to the logits of their next tokens. */
+export function prefillBytes(gpu: Gpu, model: Model, rows: number, longest: number, prompts = rows): number {
+  const tokens = batchTokens(prompts, longest);
   return stepBytes(gpu, (tape) => {
     const hidden = decoder(tape, model, batchInputs(tape, tokens), { frozen: true });
     const last = gather(tape, hidden, tape.input("last", [rows], "u32"));
@@ -224,5 +245,5 @@ function prefillBytes(gpu: Gpu, model: Model, rows: number, longest: number): nu
 
 /** Checks the memory of PPO. */
 export function checkPpoMemory(to: MemoryCheck, options: PpoOptions, path: string, longest: number): void {
-  check(to, options, path, (options) => ppoNeeds(to.gpu, options, path, longest));
+  checkNeeds(to, options, path, (options) => ppoNeeds(to.gpu, options, path, longest));
 }

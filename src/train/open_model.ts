@@ -6,7 +6,7 @@
 import type { Gpu } from "../gpu/device.ts";
 import type { Model } from "../model/decoder.ts";
 import { loadHeaded } from "../model/headed.ts";
-import { loadFrozen, loadModel } from "../model/load.ts";
+import { destroyModel, loadFrozen, loadModel } from "../model/load.ts";
 import { configOf, isAdapterDirectory, makeAdapted } from "../model/peft.ts";
 import { loraConfig, type ModelOptions } from "./options/model.ts";
 
@@ -51,6 +51,20 @@ export function loadReference(
 ): Model {
   if (usePeft) return { ...policy, adapter: undefined };
   return loadFrozen(gpu, path, dtype);
+}
+
+/** Frees the models of a stage; `others` may be the policy without its adapter. */
+export function destroyModels(gpu: Gpu, policy: Model, ...others: (Model | undefined)[]): void {
+  destroyModel(gpu, policy);
+  for (const other of others) {
+    if (other && (other.adapter || other.params !== policy.params)) destroyModel(gpu, other);
+  }
+}
+
+/** Refuses a model that predicts no tokens. */
+export function checkLanguageModel(path: string): void {
+  if (configOf(path).architecture !== "reward") return;
+  throw new Error(`${path} is a reward model, which gives scores. Expected a language model.`);
 }
 
 function checkOptions(path: string, { usePeft, dtype }: ModelOptions, say: Say): void {

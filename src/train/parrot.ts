@@ -12,6 +12,7 @@ import { gold, readReply } from "../parrot/gold.ts";
 import type { Prompt } from "../parrot/prompts.ts";
 import { decodeWords, EOS_ID, promptIds } from "../parrot/vocabulary.ts";
 import { type GenerateOptions, openGenerator } from "../sample/generate.ts";
+import { bestOfNKl, bestOfNWeights } from "../rl/best_of_n.ts";
 import type { Workspace } from "../tape/plan.ts";
 import { rolloutScorer, type Standardisation } from "./rollout.ts";
 
@@ -82,10 +83,11 @@ export type ParrotEvaluator = (policy: Model) => Promise<EvaluatedReply[]>;
 /** Evaluates policies on `prompts` against the SFT model and the reward model. */
 export function parrotEvaluator(
   workspace: Workspace,
-  { reference, reward, scoreScale, prompts }: {
+  { reference, reward, scoreScale = { mean: 0, std: 1 }, prompts }: {
     reference: Model;
-    reward: Model;
-    scoreScale: Standardisation;
+    /** Gives the proxy, which is 0 without. */
+    reward?: Model;
+    scoreScale?: Standardisation;
     prompts: Prompt[];
   },
 ): ParrotEvaluator {
@@ -201,19 +203,7 @@ export async function bestOfN(
     const mean = (name: "proxy" | "gold") =>
       sorted.reduce((sum, row) => sum + row.reduce((s, r, i) => s + weights[i] * r[name], 0), 0) /
       sorted.length;
-    rows.push({ n, kl: Math.log(n) - (n - 1) / n, proxy: mean("proxy"), gold: mean("gold") });
+    rows.push({ n, kl: bestOfNKl(n), proxy: mean("proxy"), gold: mean("gold") });
   }
   return rows;
-}
-
-/** Chance that the i-th smallest of `total` samples is the largest of `n` drawn without replacement. */
-export function bestOfNWeights(total: number, n: number): number[] {
-  // C(i, n − 1) / C(total, n), built up as a product of ratios.
-  const weights = new Array<number>(total).fill(0);
-  let weight = n / total; // the largest sample
-  for (let i = total - 1; i >= n - 1; i--) {
-    weights[i] = weight;
-    weight *= (i - n + 1) / i;
-  }
-  return weights;
 }

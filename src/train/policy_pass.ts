@@ -27,6 +27,18 @@ export interface TokenScores {
   entropies: PerToken;
   /** KL(π‖π_ref) of that distribution over the whole vocabulary, where there is a reference to compare with. */
   kl?: PerToken;
+  /** Where they are asked for. */
+  statistics?: TokenStatistics;
+}
+
+/** What else is known of the distributions that tokens were drawn from. */
+export interface TokenStatistics {
+  /** 1 where the token is the most likely one, else 0. */
+  correct: PerToken;
+  /** Mean of the logits. */
+  meanLogit: PerToken;
+  /** ln Σ π². */
+  logSumSquares: PerToken;
 }
 
 /** Passes of a model that learns. */
@@ -47,28 +59,30 @@ export interface PolicyPasses {
 export function recordPass(
   tape: Tape,
   model: Model,
-  { tokens, temperature, checkpointing = false, frozen = false, reference }: {
+  { tokens, temperature, checkpointing = false, frozen = false, reference, withStatistics }: {
     tokens: number;
     temperature: number;
     checkpointing?: boolean;
     frozen?: boolean;
     /** Gives `kl`. */
     reference?: Model;
+    withStatistics?: boolean;
   },
 ): void {
   const batch = batchInputs(tape, tokens);
   const targets = tape.input("targets", [tokens], "u32");
-  const side = (model: Model, frozen: boolean) => {
+  const side = (model: Model, frozen: boolean, withStatistics = false) => {
     const hidden = decoder(tape, model, batch, { frozen, checkpointing: checkpointing && !frozen });
     const head = headOf(tape, model, frozen);
-    return { hidden, head, ...logProb(tape, hidden, head, targets, temperature) };
+    return { hidden, head, ...logProb(tape, hidden, head, targets, temperature, { withStatistics }) };
   };
-  const policy = side(model, frozen);
+  const policy = side(model, frozen, withStatistics);
   const { logprob, entropy } = policy;
   const seen = reference
     ? { logprob, entropy, kl: exactKl(tape, policy, side(reference, true), temperature) }
     : { logprob, entropy };
-  for (const [name, tensor] of Object.entries(seen)) tape.output(name, tensor);
+  const others = policy.statistics && { correct: policy.correct, ...policy.statistics };
+  for (const [name, tensor] of Object.entries({ ...seen, ...others })) tape.output(name, tensor);
   if (frozen) return;
   tape.backwardFrom(
     Object.entries(seen).map(([name, tensor]) => [tensor, tape.input(`d ${name}`, [tokens])]),
@@ -79,12 +93,16 @@ export function recordPass(
 export function openPasses(
   workspace: Workspace,
   model: Model,
-  { checkpointing, exactKlTo }: { checkpointing: boolean; exactKlTo?: Model },
+  { checkpointing, exactKlTo, withStatistics }: {
+    checkpointing: boolean;
+    exactKlTo?: Model;
+    withStatistics?: boolean;
+  },
 ): PolicyPasses {
   const plans = planCache(
     workspace,
     (tape, tokens: number, temperature: number) =>
-      recordPass(tape, model, { tokens, temperature, checkpointing, reference: exactKlTo }),
+      recordPass(tape, model, { tokens, temperature, checkpointing, reference: exactKlTo, withStatistics }),
   );
   return {
     async learn(sequences, lossOf, temperature = 1) {
@@ -114,15 +132,24 @@ export type SequenceScorer = (sequences: Sequence[], temperature?: number) => Pr
 export function sequenceScorer(
   workspace: Workspace,
   model: Model,
-  { batchSize, reference }: { batchSize: number; reference?: Model },
+  { batchSize, reference, withStatistics }: {
+    batchSize: number;
+    reference?: Model;
+    withStatistics?: boolean;
+  },
 ): SequenceScorer {
   const plans = planCache(
     workspace,
     (tape, tokens: number, temperature: number) =>
-      recordPass(tape, model, { tokens, temperature, frozen: true, reference }),
+      recordPass(tape, model, { tokens, temperature, frozen: true, reference, withStatistics }),
   );
   return async (sequences, temperature = 1) => {
-    const all: TokenScores = { logprobs: [], entropies: [], ...(reference && { kl: [] }) };
+    const all: TokenScores = {
+      logprobs: [],
+      entropies: [],
+      ...(reference && { kl: [] }),
+      ...(withStatistics && { statistics: { correct: [], meanLogit: [], logSumSquares: [] } }),
+    };
     for (let at = 0; at < sequences.length; at += batchSize) {
       const part = sequences.slice(at, at + batchSize);
       const { tokens, inputs, firsts } = packSequences(part);
@@ -130,6 +157,7 @@ export function sequenceScorer(
       all.logprobs.push(...scores.logprobs);
       all.entropies.push(...scores.entropies);
       all.kl?.push(...scores.kl!);
+      for (const name of STATISTICS) all.statistics?.[name].push(...scores.statistics![name]);
     }
     return all;
   };
@@ -145,12 +173,29 @@ function packSequences(sequences: Sequence[]) {
   return { tokens: packed.tokens, inputs: packedInputs(packed), firsts };
 }
 
-function cut({ logprob, entropy, kl }: Outputs, sequences: Sequence[], firsts: number[]): TokenScores {
+const STATISTICS = ["correct", "meanLogit", "logSumSquares"] as const;
+
+function cut(
+  { logprob, entropy, kl, correct, meanLogit, logSumSquares }: Outputs,
+  sequences: Sequence[],
+  firsts: number[],
+): TokenScores {
   const part = (all: Float32Array) =>
     sequences.map(({ completion }, i) =>
       Float64Array.from(all.subarray(firsts[i], firsts[i] + completion.length))
     );
-  return { logprobs: part(logprob), entropies: part(entropy), ...(kl && { kl: part(kl) }) };
+  return {
+    logprobs: part(logprob),
+    entropies: part(entropy),
+    ...(kl && { kl: part(kl) }),
+    ...(meanLogit && {
+      statistics: {
+        correct: part(correct),
+        meanLogit: part(meanLogit),
+        logSumSquares: part(logSumSquares),
+      },
+    }),
+  };
 }
 
 /** Numbers of completions at the places of their tokens in a batch; zeros elsewhere, and where there are none. */

@@ -16,6 +16,7 @@ import type { SavedCheckpoint } from "../run/checkpoint.ts";
 import type { StageRun } from "../run/run.ts";
 import { openGenerator } from "../sample/generate.ts";
 import type { Workspace } from "../tape/plan.ts";
+import type { CompletionScorer } from "./completion_scores.ts";
 import { breathe, type StepEvent } from "./events.ts";
 import { openGuard } from "./guard.ts";
 import { openAverage } from "./average.ts";
@@ -27,15 +28,15 @@ import { isDue, learningRateAt } from "./schedule.ts";
 import { steer } from "./steering.ts";
 
 /** What {@linkcode ppo} trains and on what. */
-export interface PpoInputs {
+export interface PpoInputs<P extends PromptExample = PromptExample> {
   /** Where to train. */
   workspace: Workspace;
   /** Trained in place. */
   policy: Model;
   /** Frozen: the SFT model. */
   reference: Model;
-  /** Frozen, with a head of one output. */
-  reward: Model;
+  /** What gives the scores: a frozen model with a head of one output, or anything else. */
+  reward: Model | CompletionScorer<P>;
   /** Trained in place, with a head of one output. */
   value: Model;
   /** How scores of the reward model are standardised; mean 0 and std 1 leave them as they are. */
@@ -43,7 +44,7 @@ export interface PpoInputs {
   /** The same for the critic's output: that of the reward model where the critic is its copy. */
   valueScale: Standardisation;
   /** What completions are sampled for. */
-  prompts: Rows<PromptExample>;
+  prompts: Rows<P>;
   /** Tokens that end a completion. */
   stopIds: number[];
   /** Text of token ids, for the samples that are kept. */
@@ -70,7 +71,11 @@ export function ppoBatchSize(options: PpoOptions): number {
 }
 
 /** Trains `policy` and `value` in place and yields one event per step. Metric names are TRL's. */
-export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions): AsyncGenerator<StepEvent> {
+export async function* ppo<P extends PromptExample>(
+  run: StageRun,
+  data: PpoInputs<P>,
+  options: PpoOptions,
+): AsyncGenerator<StepEvent> {
   const { workspace, prompts } = data;
   const { gpu } = workspace;
   const batchSize = ppoBatchSize(options);
@@ -86,10 +91,11 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     ? undefined
     : openAverage(gpu, policy.model, options.emaDecay);
   const generator = openGenerator(workspace, policy.model);
+  const rewardModel = typeof data.reward === "function" ? undefined : data.reward;
   const scorer = rolloutScorer(workspace, {
     policy: policy.model,
     reference: data.reference,
-    reward: data.reward,
+    reward: rewardModel,
     value: value.model,
   }, {
     batchSize: options.localRolloutForwardBatchSize,
@@ -149,7 +155,7 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     if (!settings.adapKlCtrl || fresh.includes("kl_coef")) state.klCoef = settings.klCoef;
 
     // 3. Sample completions of a batch of prompts
-    const batch: PromptExample[] = [];
+    const batch: P[] = [];
     while (batch.length < batchSize) {
       const { rows, next } = takeBatch(state.cursor, {
         seed: options.seed,
@@ -174,14 +180,15 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     );
 
     // 4. Score them with policy, reference, reward model and critic
+    const sampled = completions.map(({ ids, finishReason }) => ({ ids, ended: finishReason === "stop" }));
     let rollouts = await scorer(
-      completions.map(({ ids, finishReason }, i) => ({
-        prompt: batch[i].ids,
-        completion: ids,
-        ended: finishReason === "stop",
-      })),
+      sampled.map(({ ids, ended }, i) => ({ prompt: batch[i].ids, completion: ids, ended })),
       settings.temperature,
     );
+    const given = typeof data.reward === "function"
+      ? await data.reward(batch, sampled, state.step + 1)
+      : undefined;
+    if (given) rollouts = rollouts.map((rollout, i) => ({ ...rollout, score: given.scores[i] }));
     let { scoreMoments } = state;
     if (options.useScoreScaling) {
       const scores = rollouts.map((rollout) => rollout.score);
@@ -215,6 +222,7 @@ export async function* ppo(run: StageRun, data: PpoInputs, options: PpoOptions):
     const metrics: Record<string, number> = {
       ...rolloutMetrics(rollouts, advantages, klCoef),
       ...result.metrics,
+      ...given?.metrics,
       "sampling/logp_difference": samplingDifference(completions, rollouts),
       lr: learningRate,
       episode: state.episode,

@@ -29,7 +29,7 @@ export interface Rollout {
   exactKl: Float64Array;
   /** The critic's value before each token, and after the last: one more than tokens. */
   values: Float64Array;
-  /** The reward model's score, before penalties. */
+  /** The reward model's score, before penalties; 0 where none was asked. */
   score: number;
 }
 
@@ -37,7 +37,8 @@ export interface Rollout {
 export interface ScoringModels {
   policy: Model;
   reference: Model;
-  reward: Model;
+  /** Absent where scores come from elsewhere. */
+  reward?: Model;
   /** Absent where nothing is learnt, as in evaluations; values are then 0. */
   value?: Model;
 }
@@ -79,7 +80,9 @@ export function recordScoring(
     return scalarHead(tape, hidden, weightOf(tape, model, "score", true));
   };
   if (models.value) tape.output("values", headed(models.value));
-  tape.output("scores", gather(tape, headed(models.reward), tape.input("last", [rows], "u32")));
+  if (models.reward) {
+    tape.output("scores", gather(tape, headed(models.reward), tape.input("last", [rows], "u32")));
+  }
 }
 
 /** Rows scored in one pass. */
@@ -123,7 +126,7 @@ export function rolloutScorer(
           values: out.values
             ? cut(out.values, 1).map((v) => (v - valueScale.mean) / valueScale.std)
             : new Float64Array(completion.length + 1),
-          score: (out.scores[i] - scoreScale.mean) / scoreScale.std,
+          score: out.scores ? (out.scores[i] - scoreScale.mean) / scoreScale.std : 0,
         });
       });
     }

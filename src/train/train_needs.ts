@@ -27,7 +27,7 @@ export function trainNeeds(gpu: Gpu, options: TrainOptions, path: string, longes
   const all = [
     sftNeeds(gpu, { ...stages.sft, ...model }, path, longest.text),
     rewardNeeds(gpu, { ...stages.reward, ...model }, path, longest.pair),
-    ppoNeeds(gpu, { ...stages.ppo, ...model, rewardModelPath: path }, path, longest.prompt),
+    ppoNeeds(gpu, { ...stages.ppo, ...model, rewardModelPath: [path] }, path, longest.prompt),
   ];
   return all.reduce((most, needs) => totalOf(needs) > totalOf(most) ? needs : most);
 }

@@ -6,6 +6,7 @@ import { readRunConfig } from "../../src/run/run.ts";
 import { commit, filesOf, type HubRepo, repoOf, startHub, type TestHub, text } from "../hub/server.ts";
 import { golden, withDirectory } from "../assets.ts";
 import { flags, keel, type Outcome, writeLines } from "./keel.ts";
+import { tinyModel } from "./tiny_models.ts";
 
 const BASE = new URL("../../src/parrot/base", import.meta.url).pathname;
 const MAIN = new URL("../../src/cli/main.ts", import.meta.url).pathname;
@@ -116,6 +117,29 @@ Deno.test("an adapter's base is fetched by its name, and a new adapter names its
     assert.equal(sampled.code, 0, sampled.err);
     assert.match(sampled.err, /^Fetched org\/parrot: /);
     assert.equal(JSON.parse(sampled.out).prompt_ids.length, 3);
+  }));
+
+Deno.test("a list of reward models may name some of the Hub, whose commits are kept", () =>
+  withDirectory((made) => {
+    const policy = tinyModel(made, "tiny-llama"), local = tinyModel(made, "tiny-llama-rm");
+    const files = filesOf(local), other = { ...files, "config.json": text("{}") };
+    const repo = { commits: { [commit("a")]: files, [commit("b")]: other }, refs: { main: commit("a") } };
+    return withHub({ "models/org/rm": repo }, async ({ directory }) => {
+      const output_dir = join(directory, "run");
+      const line = flags({
+        model: policy,
+        dataset: writeLines(directory, "prompts.jsonl", [{ prompt: "a" }]),
+        reward_model: `org/rm,${local}`,
+        max_completion_length: 2,
+        output_dir,
+      });
+      const first = await keel("bon", ...line);
+      assert.equal(first.code, 0, first.err);
+      assert.deepEqual(readRunConfig(output_dir)!.options.rewardModelPath, [`org/rm@${commit("a")}`, local]);
+      repo.refs.main = commit("b");
+      const again = await keel("bon", ...line, "--resume");
+      assert.equal(again.code, 0, again.err);
+    });
   }));
 
 const row = (words: string) => ({ prompt: `<user> ${words} <bot>`, completion: " 8" });

@@ -40,7 +40,8 @@ export async function keel(...argv: unknown[]): Promise<Outcome> {
   });
   const definitions = Object.values(DESCRIPTIONS).map((description) => ({
     ...description,
-    load: async () => (await import(`../../src/cli/commands/${description.name}.ts`)).run,
+    load: async () =>
+      (await import(`../../src/cli/commands/${description.name.replaceAll("-", "_")}.ts`)).run,
   }));
   return { code: await runProgram(argv.map(String), definitions, { openIo }), ...seen };
 }

@@ -8,7 +8,7 @@ import { tinyModel } from "./tiny_models.ts";
 
 const ROWS = Array.from({ length: 16 }, (_, i) => ({ prompt: `q${i}`, chosen: " abc!", rejected: " no" }));
 
-const METHODS = ["sft", "reward", "ppo"] as const;
+const METHODS = ["sft", "reward", "ppo", "dpo", "kto"] as const;
 
 /** A small run, with a batch that makes most of what it needs. */
 function command(
@@ -20,7 +20,7 @@ function command(
   const rows = ROWS.map(({ prompt, chosen, rejected }) =>
     method === "sft"
       ? { prompt, completion: chosen }
-      : method === "reward"
+      : method === "reward" || method === "dpo" || method === "kto"
       ? { prompt, chosen, rejected }
       : { prompt }
   );

@@ -86,11 +86,21 @@ Deno.test("every wrong option is listed with what was got and expected", () => {
       assert.ok(error instanceof UsageError);
       assert.match(error.message, /options are wrong:/);
       assert.match(error.message, /--lam: got 2, expected a number of at least 0 and of at most 1\./);
-      assert.match(error.message, /--kl_estimator: got "k4", expected one of k1, k2, k3, exact\./);
+      assert.match(
+        error.message,
+        /--kl_estimator: got "k4", expected one of k1, k2, k3, abs, exact, kl, mse, full\./,
+      );
       assert.match(error.message, /--gamma: got "", expected a number/);
-      assert.match(error.message, /--reward_model_path is missing\. Expected a path\./);
+      assert.match(error.message, /--output_dir is missing\. Expected a path\./);
       return true;
     },
+  );
+});
+
+Deno.test("an address without its beginning is told what it lacks", () => {
+  assert.throws(
+    () => parseOptions(ppoSchema, new Map([["reward_url", ["localhost:80"]]])),
+    /--reward_url: got "localhost:80", expected an address that begins with http:\/\/ or https:\/\/\./,
   );
 });
 

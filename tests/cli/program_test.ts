@@ -68,7 +68,8 @@ Deno.test("wrong usage exits with 2 and runs nothing", async () => {
     [[...SFT, "--learning_rate"], /argument missing/],
     [[...SFT, "extra"], /Got "extra"/],
     [[...SFT, "--packing", "maybe"], /--packing: got "maybe", expected true or false/],
-    [["--nonsense"], /Unknown option/],
+    [["--nonsense"], /Unknown option --nonsense\. A command comes first/],
+    [["sfft", "--learning_rate", "1"], /There is no command "sfft"\. Did you mean sft\?/],
   ];
   for (const [line, message] of wrong) {
     const { code, err, options } = await run(line);
@@ -99,7 +100,13 @@ Deno.test("help is a result, groups the options and shows defaults and examples"
   }
   const out = (await run(["ppo", "--help"])).out.replaceAll(/\s+/g, " ");
   for (
-    const text of ["KL penalty:", "--kl_coef <x>", "(default: 0.05)", "3e-6", "One of k1, k2, k3, exact."]
+    const text of [
+      "KL penalty:",
+      "--kl_coef <x>",
+      "(default: 0.05)",
+      "3e-6",
+      "One of k1, k2, k3, abs, exact, kl, mse, full.",
+    ]
   ) {
     assert.ok(out.includes(text), text);
   }

@@ -79,6 +79,17 @@ Deno.test("PPO's tokens are counted from its completions", () => {
   assert.match(io.text, /^ppo 2\/40: reward 0\.500, KL 0\.250, 960 tokens\/s, /);
 });
 
+Deno.test("a reward is shown under whichever name a method gives it, and once", () => {
+  const line = (metrics: Record<string, number>) => {
+    const io = fakeIo(false), progress = openProgress(io, { loggingSteps: 1, now: () => 0 });
+    progress.step({ stage: "grpo", step: 1, total: 2, metrics });
+    return [io.text.trimEnd(), ...progress.summary("grpo").map((one) => one.trim().split(/ +/)[0])];
+  };
+  assert.deepEqual(line({ reward: 0.5, kl: 2 }), ["grpo 1/2: reward 0.500, KL 2", "reward", "KL"]);
+  assert.deepEqual(line({ reward: 0.5, "objective/scores": 3 }), ["grpo 1/2: reward 3", "reward"]);
+  assert.deepEqual(line({}), ["grpo 1/2"]);
+});
+
 Deno.test("the summary shows first value, course and last value", () => {
   const progress = openProgress(fakeIo(false), { loggingSteps: 100 });
   for (let step = 1; step <= 4; step++) progress.step(event(step));

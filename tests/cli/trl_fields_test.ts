@@ -16,6 +16,13 @@ const GOLDEN: Record<string, Record<string, unknown>> = JSON.parse(
 const CLASSES: [command: keyof typeof DESCRIPTIONS, config: string, script: string][] = [
   ["sft", "SFTConfig", "ScriptArguments"],
   ["reward", "RewardConfig", "ScriptArguments"],
+  ["dpo", "DPOConfig", "ScriptArguments"],
+  ["kto", "KTOConfig", "ScriptArguments"],
+  ["orpo", "ORPOConfig", "ScriptArguments"],
+  ["cpo", "CPOConfig", "ScriptArguments"],
+  ["grpo", "GRPOConfig", "GRPOScriptArguments"],
+  ["rloo", "RLOOConfig", "RLOOScriptArguments"],
+  ["online-dpo", "OnlineDPOConfig", "ScriptArguments"],
 ];
 
 /** A value that no default has, of a kind that the option could have. */

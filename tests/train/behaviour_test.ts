@@ -12,6 +12,11 @@ const METHODS: Method[] = [
   { method: "sft", options: { lossType: "dft", gradientAccumulationSteps: 2 } },
   { method: "reward", options: { centerRewardsCoefficient: 0.01 } },
   { method: "ppo", options: STATEFUL },
+  { method: "dpo", options: { syncRefModel: true, refModelSyncSteps: 1, lossType: ["sigmoid", "sft"] } },
+  { method: "dpo", options: { precomputeRefLogProbs: true, usePeft: true, gradientAccumulationSteps: 2 } },
+  { method: "kto", options: { syncRefModel: true, refModelSyncSteps: 2, gradientAccumulationSteps: 2 } },
+  { method: "orpo" },
+  { method: "cpo", options: { lossType: "simpo" } },
 ];
 
 const titleOf = ({ method, options = {} }: Method) =>

@@ -90,7 +90,7 @@ for (const [name, more] of Object.entries(ADAPTERS)) {
     }
     for (const judge of [RM, LLAMA]) {
       for (const criticInit of ["reward", "fresh"] as const) {
-        const options = ppoOptions({ ...more, rewardModelPath: judge, criticInit });
+        const options = ppoOptions({ ...more, rewardModelPath: [judge], criticInit });
         await compare(`ppo ${judge} ${criticInit}`, (gpu) => ppoNeeds(gpu, options, LLAMA, 20), (gpu) => {
           const policy = loadTrained(gpu, LLAMA, options, quiet);
           loadReference(gpu, LLAMA, policy, options);
@@ -118,7 +118,7 @@ Deno.test("policy, critic, reference and reward model that are adapters of one b
   withDirectory(async (directory) => {
     const path = await adapterOn(LLAMA, join(directory, "policy"), false);
     const judge = await adapterOn(LLAMA, join(directory, "judge"), true);
-    const options = ppoOptions({ rewardModelPath: judge, dtype: "f16" });
+    const options = ppoOptions({ rewardModelPath: [judge], dtype: "f16" });
     await compare("adapters", (gpu) => ppoNeeds(gpu, options, path, 20), (gpu) => {
       const policy = loadTrained(gpu, path, options, quiet);
       const reference = loadReference(gpu, path, policy, options);
@@ -133,7 +133,7 @@ Deno.test("policy, critic, reference and reward model that are adapters of one b
     });
     // Of two bases both count.
     const other = await adapterOn(RM, join(directory, "other"), true),
-      two = { ...options, rewardModelPath: other };
+      two = { ...options, rewardModelPath: [other] };
     await compare("two bases", (gpu) => ppoNeeds(gpu, two, path, 20), (gpu) => {
       const policy = loadTrained(gpu, path, two, quiet);
       loadReference(gpu, path, policy, two);
@@ -149,7 +149,7 @@ assetTest("a GGUF file's frozen weights count as they are held", () =>
       const path = join(directory, `${type}.gguf`);
       exportGguf(asset("goldens/models/stories260K"), path, type);
       for (const usePeft of [true, false]) {
-        const options = ppoOptions({ usePeft, rewardModelPath: RM });
+        const options = ppoOptions({ usePeft, rewardModelPath: [RM] });
         await compare(`${type} ${usePeft}`, (gpu) => ppoNeeds(gpu, options, path, 20), (gpu) => {
           const policy = loadTrained(gpu, path, options, quiet);
           loadReference(gpu, path, policy, options);
@@ -223,7 +223,7 @@ for (const gradientCheckpointing of [false, true]) {
       {
         const options = ppoOptions({
           ...shared,
-          rewardModelPath: RM,
+          rewardModelPath: [RM],
           criticInit: "fresh",
           responseLength: 20,
           numMiniBatches: 1,

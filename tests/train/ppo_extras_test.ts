@@ -2,16 +2,24 @@
 import assert from "node:assert/strict";
 import { join } from "node:path";
 import { golden, withDirectory } from "../assets.ts";
+import type { PromptExample } from "../../src/data/tokenize.ts";
+import type { RewardSource } from "../../src/reward/source.ts";
+import { openStore } from "../../src/run/store.ts";
+import { type CompletionScorer, completionScorer } from "../../src/train/completion_scores.ts";
+import { ppoOptions } from "../../src/train/options/defaults.ts";
 import { readSafetensors } from "../../src/model/safetensors.ts";
 import type { CheckpointFiles } from "../../src/run/checkpoint.ts";
-import { type PpoOptions, ppoSchema } from "../../src/train/options/ppo.ts";
+import { criticPath, onlyRewardModel, type PpoOptions, ppoSchema } from "../../src/train/options/ppo.ts";
 import { flags, keel, writeLines } from "../cli/keel.ts";
 import { type SmallResult, smallRun, type SmallSettings } from "./small.ts";
 
-async function ppo(options: Partial<PpoOptions>, settings: SmallSettings = {}): Promise<SmallResult> {
+async function ppo(
+  options: Partial<PpoOptions>,
+  reward?: CompletionScorer<PromptExample>,
+): Promise<SmallResult> {
   let result: SmallResult | undefined;
   await withDirectory(async (directory) => {
-    result = await smallRun(directory, { method: "ppo", options }, settings);
+    result = await smallRun(directory, { method: "ppo", options, reward });
     assert.equal(result.error, undefined);
   });
   return result!;
@@ -29,7 +37,6 @@ Deno.test("kl_penalty of TRL 0.11 is klEstimator", () => {
       modelNameOrPath: "m",
       datasetName: "d",
       outputDir: "o",
-      rewardModelPath: "r",
       klEstimator,
     }).klEstimator;
   assert.deepEqual(["kl", "abs", "mse", "full", "k3"].map(of), ["k1", "abs", "k2", "exact", "k3"]);
@@ -106,6 +113,103 @@ Deno.test("the moving average is that of the weights after every step, and goes 
     assert.deepEqual((await run({ resume: true })).hashes, straight.hashes);
   });
 });
+
+Deno.test("scores can come from any function of the completions", async () => {
+  const seen: number[] = [];
+  const { events, samples } = await ppo({ maxSteps: 2, klCoef: 0 }, (prompts, completions, step) => {
+    seen.push(step);
+    assert.equal(prompts.length, completions.length);
+    assert.ok(prompts.every(({ text }) => text.length > 0));
+    return Promise.resolve({
+      scores: completions.map(({ ids }) => ids.length / 4),
+      metrics: { "rewards/length/mean": 7 },
+    });
+  });
+  assert.deepEqual(seen, [1, 2]);
+  for (const { metrics } of events) {
+    assert.ok(Math.abs(metrics["objective/scores"] - metrics["tokens/responses_len_mean"] / 4) < 1e-12);
+    assert.equal(metrics["rewards/length/mean"], 7);
+  }
+  for (const { tokens, rewards } of samples) assert.equal((rewards as { score: number }).score, tokens / 4);
+});
+
+const SOURCES: RewardSource[] = [
+  {
+    name: "a",
+    weight: 2,
+    score: ({ completions }) => Promise.resolve(completions.map((_, i) => i)),
+    metrics: () => ({ "a/cost": 3 }),
+  },
+  { name: "b", weight: 1, score: () => Promise.resolve([null, 5, null]) },
+];
+const row = { ids: [3], text: "", prompt: "", columns: {} }, rows = [row, row, row];
+const completions = rows.map(() => ({ ids: [4], ended: true }));
+
+Deno.test("a completion's score is the weighted sum of the rewards that apply to it", async () => {
+  const { scores, metrics } = await completionScorer(SOURCES, String)(rows, completions, 1);
+  assert.deepEqual(scores, [0, 7, 4]);
+  assert.equal(metrics["rewards/a/mean"], 1);
+  assert.equal(metrics["rewards/b/mean"], 5);
+  assert.equal(metrics["a/cost"], 3);
+  assert.ok(!("rewards/unscored" in metrics));
+});
+
+Deno.test("a completion to which none applies gets the mean of the others, and is counted", async () => {
+  const { scores, metrics } = await completionScorer(SOURCES.slice(1), String)(rows, completions, 1);
+  assert.deepEqual(scores, [5, 5, 5]);
+  assert.equal(metrics["rewards/unscored"], 2);
+});
+
+Deno.test("the critic starts as the reward model where there is one, and as the policy where there is none", () => {
+  const of = (given: Partial<PpoOptions>) =>
+    criticPath(ppoOptions({ rewardModelPath: undefined, ...given }), "policy");
+  assert.equal(of({ rewardModelPath: ["a", "b"] }), "a");
+  assert.equal(of({ rewardFuncs: ["accuracy_reward"] }), "policy");
+  assert.equal(of({ rewardModelPath: ["a"], criticInit: "fresh" }), "policy");
+  assert.throws(() => of({ criticInit: "reward" }), /critic_init reward needs a reward model/);
+});
+
+Deno.test("one reward model alone scores in the pass of policy and critic", () => {
+  const of = (given: Partial<PpoOptions>) => onlyRewardModel(ppoOptions(given));
+  assert.equal(of({ rewardModelPath: ["a"] }), "a");
+  assert.equal(of({ rewardModelPath: ["a", "b"] }), undefined);
+  assert.equal(of({ rewardModelPath: ["a"], rewardWeights: [2] }), undefined);
+  assert.equal(of({ rewardModelPath: ["a"], rewardFuncs: ["accuracy_reward"] }), undefined);
+});
+
+Deno.test("keel ppo takes reward functions of a file", () =>
+  withDirectory(async (directory) => {
+    const base = new URL("../../src/parrot/base", import.meta.url).pathname;
+    const rows = Array.from({ length: 4 }, (_, i) => ({ prompt: "<user> 3 5 <bot>", wanted: i }));
+    const functions = join(directory, "rewards.ts"), output_dir = join(directory, "run");
+    Deno.writeTextFileSync(
+      functions,
+      `export const wanted = ({ wanted }: { wanted: number[] }) => wanted.map((x) => x + 1);
+export async function half({ completions }: { completions: string[] }) {
+  return await Promise.resolve(completions.map((_, i) => i % 2 ? null : 0.5));
+}`,
+    );
+    const { code, err } = await keel(
+      "ppo",
+      ...flags({
+        model: base,
+        reward_funcs: functions,
+        reward_weights: "1,4",
+        dataset: writeLines(directory, "prompts.jsonl", rows),
+        output_dir,
+        max_steps: 1,
+        per_device_train_batch_size: 4,
+        response_length: 4,
+        shuffle_dataset: false,
+      }),
+    );
+    assert.equal(code, 0, err);
+    const store = openStore(join(output_dir, "run.db"));
+    const [{ value }] = store.metrics("ppo", "objective/scores");
+    store.close();
+    // Functions go by the order of their names: half has the weight 1, wanted 4.
+    assert.equal(value, (0.5 + 4 + 8 + 0.5 + 12 + 16) / 4);
+  }));
 
 Deno.test("keel ppo writes the average beside the model", () =>
   withDirectory(async (directory) => {

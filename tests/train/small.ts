@@ -9,6 +9,7 @@ import type { CheckpointFiles } from "../../src/run/checkpoint.ts";
 import { openRun, type OpenRunOptions } from "../../src/run/run.ts";
 import type { EventRow, RequestRow, RunStore, SampleRow } from "../../src/run/store.ts";
 import type { StepEvent } from "../../src/train/events.ts";
+import type { CompletionScorer } from "../../src/train/completion_scores.ts";
 import { ppoOptions, rewardOptions, sftOptions } from "../../src/train/options/defaults.ts";
 import type { PpoOptions } from "../../src/train/options/ppo.ts";
 import type { RewardOptions } from "../../src/train/options/reward.ts";
@@ -16,9 +17,10 @@ import type { SftOptions } from "../../src/train/options/sft.ts";
 import { ppo } from "../../src/train/ppo.ts";
 import { reward } from "../../src/train/reward.ts";
 import { sft } from "../../src/train/sft.ts";
-import type { PairExample } from "../../src/data/tokenize.ts";
+import type { PairExample, PromptExample } from "../../src/data/tokenize.ts";
 import { golden } from "../assets.ts";
 import { random } from "../kernels/helpers.ts";
+import { type PreferenceMethod, preferenceTrainer } from "./small_preferences.ts";
 
 const TINY = golden("models/tiny-llama"), VOCAB = 331;
 
@@ -26,7 +28,8 @@ const TINY = golden("models/tiny-llama"), VOCAB = 331;
 export type Method =
   | { method: "sft"; options?: Partial<SftOptions> }
   | { method: "reward"; options?: Partial<RewardOptions>; examples?: PairExample[] }
-  | { method: "ppo"; options?: Partial<PpoOptions> };
+  | { method: "ppo"; options?: Partial<PpoOptions>; reward?: CompletionScorer<PromptExample> }
+  | PreferenceMethod;
 
 /** What a run is given besides. */
 export interface SmallSettings extends Partial<OpenRunOptions> {
@@ -98,10 +101,10 @@ export async function smallRun(
       (name) => name === poison.name ? changed(weights[name]) : weights[name],
     );
   };
-  let step = 0;
+  const lastStep = () => opened.store.metrics(run.method).at(-1)?.step;
   const opened = openRun(directory, {
     config: { command: run.method, seed: common.seed, adapter: "", driver: "", options: {} },
-    interrupted: () => ++step === stopAfter,
+    interrupted: () => stopAfter !== undefined && lastStep() === stopAfter,
     ...open,
   });
   const stage = opened.stage(run.method);
@@ -134,7 +137,7 @@ export async function smallRun(
           workspace,
           policy: await poisoned(loadModel(gpu, TINY), "trained"),
           reference: loadModel(gpu, TINY),
-          reward: await poisoned(loadHeaded(gpu, TINY, 1), "reward"),
+          reward: run.reward ?? await poisoned(loadHeaded(gpu, TINY, 1), "reward"),
           value: loadHeaded(gpu, TINY, 1),
           scoreScale: { mean: 0, std: 1 },
           valueScale: { mean: 0, std: 1 },
@@ -155,6 +158,8 @@ export async function smallRun(
         };
         return ppo(stage, data, ppoOptions(options));
       }
+      default:
+        return preferenceTrainer(gpu, stage, run, common, await poisoned(loadModel(gpu, TINY), "trained"));
     }
   };
 

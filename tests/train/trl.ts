@@ -5,11 +5,12 @@ import { join } from "node:path";
 import { openStore } from "../../src/run/store.ts";
 import { readSafetensors } from "../../src/model/safetensors.ts";
 import { DESCRIPTIONS } from "../../src/cli/catalogue.ts";
+import type { CommandName } from "../../src/cli/commands.ts";
 import { runProgram } from "../../src/cli/program.ts";
 import { golden } from "../assets.ts";
 
 /** Runs a command of the program in this process, without a word unless it fails. */
-export async function runKeel(name: "sft" | "reward", flags: Record<string, unknown>): Promise<void> {
+export async function runKeel(name: CommandName, flags: Record<string, unknown>): Promise<void> {
   const argv = [name, ...Object.entries(flags).flatMap(([flag, value]) => [`--${flag}`, `${value}`])];
   const load = async () => (await import(`../../src/cli/commands/${name}.ts`)).run;
   const said: string[] = [];
@@ -33,7 +34,7 @@ interface Checksum {
   top8_moved: [number, number][];
 }
 
-/** A recorded run of SFTTrainer or RewardTrainer. */
+/** A recorded run of one of TRL's trainers. */
 export interface Trajectory {
   config: Record<string, number | string | boolean | null>;
   steps: { step: number; micro: { loss: number }[]; logs: Record<string, number> }[];
@@ -41,8 +42,8 @@ export interface Trajectory {
   final_weights: Record<string, Checksum>;
 }
 
-export function trajectory(name: string): Trajectory {
-  return JSON.parse(readFileSync(golden(`trl/${name}.json`), "utf8"));
+export function trajectory(name: string, path: string = golden(`trl/${name}.json`)): Trajectory {
+  return JSON.parse(readFileSync(path, "utf8"));
 }
 
 /** Metrics of a finished run by step. */
@@ -92,9 +93,18 @@ export function compareSteps(
 /** Compares the weights of `directory` with TRL's final checksums. */
 export function compareWeights(name: string, want: Record<string, Checksum>, directory: string): number {
   const weights = readSafetensors(join(directory, "model.safetensors"));
+  return compareTensors(name, want, (tensor) => weights.read(tensor));
+}
+
+/** Compares weights with TRL's final checksums. */
+export function compareTensors(
+  name: string,
+  want: Record<string, Checksum>,
+  read: (tensor: string) => Float32Array,
+): number {
   let worst = 0;
   for (const [tensor, sums] of Object.entries(want)) {
-    const data = weights.read(tensor);
+    const data = read(tensor);
     const l2 = Math.sqrt(data.reduce((sum, x) => sum + x * x, 0));
     const check = (what: string, share: number) => {
       assert.ok(share <= 1, `${name}: ${what} of ${tensor} uses ${share} of its tolerance.`);

@@ -17,13 +17,12 @@ import {
   type TrainingOptions,
 } from "./common.ts";
 import { modelFields, type ModelOptions } from "./model.ts";
+import { rewardFields, type RewardSourceOptions } from "./rewards.ts";
 
 /** Options of `ppo`. A step is one batch of perDeviceTrainBatchSize × gradientAccumulationSteps rollouts. */
-export interface PpoOptions extends TrainingOptions, ModelOptions {
+export interface PpoOptions extends TrainingOptions, ModelOptions, RewardSourceOptions {
   /** Policy and reference, where it is not `modelNameOrPath`. */
   sftModelPath?: string;
-  /** The reward model. */
-  rewardModelPath: string;
   /** Longest prompt in tokens; `null` for no limit. */
   maxPromptLength: number | null;
 
@@ -100,8 +99,8 @@ export interface PpoOptions extends TrainingOptions, ModelOptions {
   criticWarmup: number;
   /** Keeps an exponential moving average of the policy's weights with this decay per step. */
   emaDecay?: number;
-  /** The critic starts as a copy of the reward model, or as the policy's body with a new head. */
-  criticInit: "reward" | "fresh";
+  /** The critic starts as a copy of the (first) reward model, or as the policy's body with a new head. */
+  criticInit?: "reward" | "fresh";
 }
 
 const { data, length, method, optimiser } = GROUPS;
@@ -125,6 +124,7 @@ function klName(name: KlPenalty | "kl" | "mse" | "full"): KlPenalty {
 export const ppoSchema = z.strictObject({
   ...trainingFields,
   ...modelFields,
+  ...rewardFields,
   learningRate: learningRateOption(3e-6),
   maxGradNorm: option(
     optimiser,
@@ -136,7 +136,6 @@ export const ppoSchema = z.strictObject({
     "Policy and reference, where it is not model_name_or_path.",
     z.string().min(1).optional(),
   ),
-  rewardModelPath: option(data, "The reward model.", z.string().min(1), ["reward_model"]),
   maxPromptLength: option(
     data,
     "Longest prompt in tokens; longer ones are dropped and counted; none: no limit.",
@@ -272,9 +271,26 @@ export const ppoSchema = z.strictObject({
   ),
   criticInit: option(
     method,
-    "The critic starts as a copy of the reward model (TRL), or as the policy's body with a fresh head.",
-    z.enum(["reward", "fresh"]).default("reward"),
+    "The critic starts as a copy of the first reward model (TRL; the default where there is one), or as the policy's body with a fresh head.",
+    z.enum(["reward", "fresh"]).optional(),
   ),
 });
 
 true satisfies Agree<z.output<typeof ppoSchema>, PpoOptions>;
+
+/** The model that the critic starts as. */
+export function criticPath({ criticInit, rewardModelPath }: PpoOptions, policy: string): string {
+  if (criticInit === "fresh") return policy;
+  if (rewardModelPath) return rewardModelPath[0];
+  if (criticInit === undefined) return policy;
+  throw new Error("critic_init reward needs a reward model. Give reward_model, or critic_init fresh.");
+}
+
+/** The reward model that alone gives the scores, if one does: it scores in the same pass as policy and critic. */
+export function onlyRewardModel(options: PpoOptions): string | undefined {
+  const { rewardModelPath: models = [], rewardFuncs, rewardUrl, judgeUrl, rewardWeights } = options;
+  const others = rewardFuncs ?? rewardUrl ?? judgeUrl ?? rewardWeights;
+  return models.length === 1 && others === undefined && options.rewardEnsemble === "none"
+    ? models[0]
+    : undefined;
+}

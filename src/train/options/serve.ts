@@ -20,6 +20,8 @@ export interface ServeOptions {
   maxConcurrentRuns: number;
   /** Further names under which the server may be addressed. */
   allowHost: string[];
+  /** Requests may name files of reward functions, servers of rewards and judges. */
+  allowRewardSources: boolean;
 }
 
 const group = "Server";
@@ -43,6 +45,11 @@ export const serveSchema = z.strictObject({
     group,
     "Further names under which the server may be addressed, as behind a proxy.",
     z.array(z.string().min(1)).default([]),
+  ),
+  allowRewardSources: option(
+    group,
+    "Let requests give reward_funcs that are files, reward_url, judge_url, judge_rubric and judge_api_key_env: whoever may make a run may then run code as you, and have texts and the judge's key sent anywhere. Built-in rewards and reward models are always allowed.",
+    z.boolean().default(false),
   ),
 });
 

@@ -48,7 +48,7 @@ export function stageOptions(options: TrainOptions): PipelineOptions {
     }),
     ppo: ppoSchema.parse({
       ...common,
-      rewardModelPath: "reward/model",
+      rewardModelPath: ["reward/model"],
       // The parrot's prompts are fresh; those of a dataset are shuffled.
       shuffleDataset: options.datasetName !== undefined,
       perDeviceTrainBatchSize: options.ppoBatchSize,
