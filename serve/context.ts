@@ -7,13 +7,14 @@ import { type Hook, OpenAPIHono, type z } from "@hono/zod-openapi";
 import type { Env } from "hono";
 import { HttpError, invalid } from "./http_error.ts";
 import type { Inference } from "./inference/process.ts";
+import type { Leave } from "./methods.ts";
 import type { Sources } from "./runs.ts";
 import { failure } from "./schemas.ts";
 import type { Supervisor } from "./supervisor.ts";
 import type { Tails } from "./tail.ts";
 
 /** The parts of a server. */
-export interface Context extends Sources {
+export interface Context extends Sources, Leave {
   supervisor: Supervisor;
   tails: Tails;
   inference: Inference;

@@ -6,14 +6,36 @@
 import { distance } from "fastest-levenshtein";
 import { z } from "zod";
 import { camelCase, snakeCase } from "../src/train/options/names.ts";
+import { cpoSchema } from "../src/train/options/cpo.ts";
+import { dpoSchema } from "../src/train/options/dpo.ts";
+import { grpoSchema } from "../src/train/options/grpo.ts";
+import { ktoSchema } from "../src/train/options/kto.ts";
+import { onlineDpoSchema } from "../src/train/options/online_dpo.ts";
+import { orpoSchema } from "../src/train/options/orpo.ts";
 import { ppoSchema } from "../src/train/options/ppo.ts";
+import { reinforceSchema } from "../src/train/options/reinforce.ts";
 import { rewardSchema } from "../src/train/options/reward.ts";
+import { rlooSchema } from "../src/train/options/rloo.ts";
 import { sftSchema } from "../src/train/options/sft.ts";
 import { trainSchema } from "../src/train/options/train.ts";
 import type { FieldProblem } from "./http_error.ts";
+import { GUARDED_SOURCES, whyRefused } from "./reward_sources.ts";
 
 /** Names of the methods. */
-export const METHODS = ["sft", "reward", "ppo", "train"] as const;
+export const METHODS = [
+  "sft",
+  "reward",
+  "ppo",
+  "grpo",
+  "rloo",
+  "reinforce",
+  "online-dpo",
+  "dpo",
+  "kto",
+  "orpo",
+  "cpo",
+  "train",
+] as const;
 
 /** Name of a method. */
 export type Method = typeof METHODS[number];
@@ -22,23 +44,43 @@ const SCHEMAS: Record<Method, z.ZodObject> = {
   sft: sftSchema,
   reward: rewardSchema,
   ppo: ppoSchema,
+  grpo: grpoSchema,
+  rloo: rlooSchema,
+  reinforce: reinforceSchema,
+  "online-dpo": onlineDpoSchema,
+  dpo: dpoSchema,
+  kto: ktoSchema,
+  orpo: orpoSchema,
+  cpo: cpoSchema,
   train: trainSchema,
 };
 
 /** Options that are the server's to give. */
 export const OWN_OPTIONS = ["outputDir", "resume", "resumeFromCheckpoint", "overwriteOutputDir"];
 
-/** Options as they are checked, without those that the server gives. */
-function schemaOf(method: Method): z.ZodObject {
-  const shape = SCHEMAS[method].shape;
+/** What requests may ask for. */
+export interface Leave {
+  /** Rewards from files of functions, from other servers and from judges. */
+  rewardSources: boolean;
+}
+
+const NO_LEAVE: Leave = { rewardSources: false };
+
+/** Options as they are checked, without those that the server gives and some others. */
+function schemaOf(method: Method, without: string[] = []): z.ZodObject {
+  const shape = SCHEMAS[method].shape, absent = [...OWN_OPTIONS, ...without];
   return z.strictObject(
-    Object.fromEntries(Object.entries(shape).filter(([name]) => !OWN_OPTIONS.includes(name))),
+    Object.fromEntries(Object.entries(shape).filter(([name]) => !absent.includes(name))),
   );
 }
 
-/** JSON schema of a method's options by TRL's names, with defaults, limits and descriptions. */
-export function optionsJsonSchema(method: Method): Record<string, unknown> {
-  return renamed(z.toJSONSchema(schemaOf(method), { io: "input" }) as Record<string, unknown>);
+/** JSON schema of the options that requests may give, by TRL's names, with defaults, limits and descriptions. */
+export function optionsJsonSchema(
+  method: Method,
+  { rewardSources }: Leave = NO_LEAVE,
+): Record<string, unknown> {
+  const schema = schemaOf(method, rewardSources ? [] : GUARDED_SOURCES);
+  return renamed(z.toJSONSchema(schema, { io: "input" }) as Record<string, unknown>);
 }
 
 /** A JSON schema whose properties have TRL's names. */
@@ -57,6 +99,7 @@ function renamed(schema: Record<string, unknown>): Record<string, unknown> {
 export function checkOptions(
   method: Method,
   given: Record<string, unknown>,
+  { rewardSources }: Leave = NO_LEAVE,
 ): { options: Record<string, unknown>; problems: FieldProblem[] } {
   const schema = schemaOf(method), shape = schema.shape;
   const byName = new Map<string, string>();
@@ -82,6 +125,10 @@ export function checkOptions(
   // As in a configuration file, null stands for "not given" where an option may be without a value.
   for (const [name, value] of Object.entries(values)) {
     if (value === null && shape[name] instanceof z.ZodOptional) delete values[name];
+  }
+  for (const [name, value] of Object.entries(rewardSources ? {} : values)) {
+    const message = whyRefused(name, value);
+    if (message !== undefined) problems.push({ path: options.get(name)!.path, message });
   }
   for (const { path: [name], message } of schema.safeParse(values).error?.issues ?? []) {
     const found = options.get(name as string);

@@ -22,7 +22,7 @@ const PERMISSIONS = [
   "--allow-read",
   "--allow-write",
   "--allow-net",
-  "--allow-env=INIT_CWD,HF_ENDPOINT,HF_TOKEN,HF_HOME,HF_HUB_CACHE,HF_HUB_OFFLINE,XDG_CACHE_HOME,HOME,USERPROFILE",
+  "--allow-env=INIT_CWD,HF_ENDPOINT,HF_TOKEN,HF_HOME,HF_HUB_CACHE,HF_HUB_OFFLINE,OPENAI_API_KEY,KEEL_JUDGE_API_KEY,XDG_CACHE_HOME,HOME,USERPROFILE",
   "--allow-sys=hostname,statfs,systemMemoryInfo",
 ];
 

@@ -35,6 +35,8 @@ export interface ServerOptions {
   maxConcurrentRuns?: number;
   /** Further names under which the server may be addressed. */
   allowHost?: string[];
+  /** Let requests name files of reward functions, servers of rewards and judges, which lets them run code; not if not given. */
+  allowRewardSources?: boolean;
   /** Requests that one address may make in a second and at once; 400 and 2000 if not given. */
   rate?: { perSecond: number; burst: number };
   /** Gets what a person should know, e.g. a token that was made just now; standard error if not given. */
@@ -95,6 +97,7 @@ export function createServer(options: ServerOptions = {}): KeelServer {
     inference: openInference(),
     started: Date.now() / 1000,
     maxConcurrentRuns,
+    rewardSources: options.allowRewardSources ?? false,
     closed: () => closed,
   };
   const answer = makeApp(context, {

@@ -162,7 +162,8 @@ function problemsOf(stage: Stage, { issues }: z.ZodError, given: Record<string, 
 function optionsOf(run: RunView, stage: Stage): Record<string, unknown> {
   const options = run.config?.options ?? {};
   if (run.method !== "train" || !run.config) return options;
-  return { ...stageOptions(options as unknown as TrainOptions)[stage] };
+  const { sft, reward, ppo } = stageOptions(options as unknown as TrainOptions);
+  return { ...stage === "sft" ? sft : stage === "reward" ? reward : ppo };
 }
 
 function stageKnobs(context: Context, run: RunView, stage: Stage): z.output<typeof knobs>["stages"][number] {

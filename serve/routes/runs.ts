@@ -82,7 +82,7 @@ export function addRunRoutes(app: App, context: Context): void {
 
   app.openapi(create, (c) => {
     const { id, method, options: given, queue } = c.req.valid("json");
-    const { options, problems } = checkOptions(method, given);
+    const { options, problems } = checkOptions(method, given, context);
     if (problems.length) {
       throw invalid(
         "These options",

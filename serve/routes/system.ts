@@ -69,7 +69,7 @@ const metrics = createRoute({
 
 /** Adds the routes. */
 export function addSystemRoutes(app: App, context: Context, gauges: Gauges): void {
-  const schemas = Object.fromEntries(METHODS.map((method) => [method, optionsJsonSchema(method)]));
+  const schemas = Object.fromEntries(METHODS.map((method) => [method, optionsJsonSchema(method, context)]));
   app.openapi(methods, (c) => c.json({ methods: schemas }, 200));
 
   app.openapi(show, (c) => {
