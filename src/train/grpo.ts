@@ -8,15 +8,25 @@
  */
 import { type DataCursor, FIRST_ROW } from "../data/batches.ts";
 import { appliedEntropyCoef, updateEntropyCoef } from "../rl/entropy_control.ts";
-import { groupAdvantages } from "../rl/group_advantages.ts";
+import { type FunctionRewards, groupAdvantages } from "../rl/group_advantages.ts";
 import { grpoLoss, learntEntropy } from "../rl/grpo_loss.ts";
+import type { PerToken } from "../rl/token_loss.ts";
 import type { SavedCheckpoint } from "../run/checkpoint.ts";
 import type { StageRun } from "../run/run.ts";
 import { breathe, type StepEvent } from "./events.ts";
 import { generationPlan, onlineSteps, stepsOfEpoch } from "./generation.ts";
-import { learnPart, type LearntPart, scoreLater, stepMetrics } from "./group_learning.ts";
 import {
+  countedSamples,
+  learnPart,
+  type LearntPart,
+  meanKl,
+  scoreLater,
+  stepMetrics,
+} from "./group_learning.ts";
+import {
+  drawnKl,
   type Generation,
+  type GroupRollout,
   groupSampler,
   NOTHING_SAMPLED,
   type OnlineInputs,
@@ -48,13 +58,16 @@ export async function* grpo(
   // 1. Models
   const policy = openLearner(gpu, data.policy);
   const reference = options.beta === 0 ? undefined : data.reference;
-  const exact = options.klEstimator === "exact";
+  const exact = options.klEstimator === "exact", inLoss = options.klPlacement === "loss";
   const passes = openPasses(workspace, policy.model, {
     checkpointing: options.gradientCheckpointing,
-    ...(exact && { exactKlTo: reference }),
+    ...(exact && inLoss && { exactKlTo: reference }),
   });
-  const ask = reference && !exact
-    ? referenceScorer(workspace, reference, { batchSize: options.localRolloutForwardBatchSize })
+  const ask = reference && !(exact && inLoss)
+    ? referenceScorer(workspace, reference, {
+      batchSize: options.localRolloutForwardBatchSize,
+      ...(exact && { policy: policy.model }),
+    })
     : undefined;
   const sample = groupSampler(policy.model, data, plan, options, ask);
   const moving = options.syncRefModel ? movingReference(gpu, reference, policy.model) : undefined;
@@ -112,7 +125,9 @@ export async function* grpo(
         const { cursor, rounds, numTokens } = rollout;
 
         // 4. Compare them within their groups
-        const { advantages, zeroStd } = groupAdvantages(rollout.rewards, weights, options);
+        const kl = reference && !inLoss ? drawnKl(rollout.samples, options.klEstimator) : undefined;
+        const penalised = withPenalty(rollout, weights, kl, settings.beta);
+        const { advantages, zeroStd } = groupAdvantages(penalised.rewards, penalised.weights, options);
         rollout.samples.forEach((sample, i) => sample.advantages = [advantages[i]]);
         const replay = replaceFlatGroups(rollout, state.kept, options);
         const samples = shuffled(replay.samples, options.seed, rounds);
@@ -120,6 +135,7 @@ export async function* grpo(
         Object.assign(state, { cursor, rounds, numTokens, generation, kept: replay.kept });
         await scoreLater(passes, generation, micro, plan, options);
         Object.assign(metrics, rollout.metrics, { frac_reward_zero_std: zeroStd });
+        if (kl) metrics.kl = meanKl(kl, countedSamples(rollout.samples, options));
         if (options.replayBufferSize > 0) metrics["replay_buffer/frac_replaced"] = replay.replaced;
         run.samples(state.step + 1, storedSamples(rollout, names, data.decode));
       }
@@ -136,7 +152,7 @@ export async function* grpo(
             const { sum, count } = learntEntropy(inputs, settings.topEntropyQuantile);
             entropy.sum += sum;
             entropy.count += count;
-            return grpoLoss(inputs, { ...settings, entropyCoef }, scale);
+            return grpoLoss(inputs, { ...settings, entropyCoef, beta: inLoss ? settings.beta : 0 }, scale);
           },
         ),
       );
@@ -180,12 +196,29 @@ export async function* grpo(
   policy.close();
 }
 
+/** The rewards with −β·KL of each completion as one more, but not of those that nobody could score. */
+export function withPenalty(
+  { rewards, sums }: Pick<GroupRollout, "rewards" | "sums">,
+  weights: number[],
+  kl: PerToken | undefined,
+  beta: number,
+): { rewards: FunctionRewards; weights: number[] } {
+  if (!kl) return { rewards, weights };
+  const penalties = kl.map((row, i) => Number.isNaN(sums[i]) ? null : -beta * row.reduce((a, b) => a + b, 0));
+  return { rewards: [...rewards, penalties], weights: [...weights, 1] };
+}
+
 /** Throws where options of {@linkcode grpo} do not go together, and says what may surprise. */
 export function checkGrpo(options: GrpoOptions, say: (line: string) => void = () => {}): void {
   const { lossType, importanceSamplingMode: mode, delta, epsilon, epsilonHigh = epsilon } = options;
   if (lossType === "gmpo" && mode !== "none") {
     throw new Error(
       "loss_type gmpo has no importance_sampling_mode. Leave it out, or use another loss_type.",
+    );
+  }
+  if (options.klPlacement === "reward" && options.multiObjectiveAggregation === "normalize_then_sum") {
+    throw new Error(
+      "kl_placement reward takes the KL off the sum of the rewards, but normalize_then_sum normalises each for itself. Use kl_placement loss, or sum_then_normalize.",
     );
   }
   if (lossType === "cispo" && epsilonHigh < 1) {

@@ -2,6 +2,8 @@
 import assert from "node:assert/strict";
 import type { Gpu } from "../../src/gpu/device.ts";
 import type { Generation } from "../../src/train/group_rollout.ts";
+import { withPenalty } from "../../src/train/grpo.ts";
+import type { GrpoOptions } from "../../src/train/options/grpo.ts";
 import type { KeptGroup } from "../../src/train/replay_buffer.ts";
 import { withDirectory } from "../assets.ts";
 import { testOnProfiles } from "../kernels/helpers.ts";
@@ -225,6 +227,27 @@ testOnProfiles("a reference that moves lowers the KL", async (gpu) => {
   assert.ok(Math.abs(moved[1].kl) < 1e-12 && Math.abs(moved[2].kl) < 1e-12);
 }, ["cpu"]);
 
+testOnProfiles("the KL can be taken off the reward of GRPO instead", async (gpu) => {
+  const options = { lrSchedulerType: "constant" as const, maxSteps: 3 };
+  const stepsOf = async (more: Partial<GrpoOptions>) =>
+    metricsOf(await runOf(gpu, { method: "grpo", options: { ...options, ...more } }));
+  const none = await stepsOf({}), inLoss = await stepsOf({ beta: 0.5, klEstimator: "k1" });
+  for (const klEstimator of ["k1", "exact"] as const) {
+    const steps = await stepsOf({ beta: 0.5, klEstimator, klPlacement: "reward" });
+    // As long as the policy is the reference there is no KL, and so no penalty.
+    assert.ok(Math.abs(steps[0].kl) < 1e-6);
+    assert.ok(Math.abs(steps[0].grad_norm / none[0].grad_norm - 1) < 1e-3);
+    assert.ok(steps[2].kl !== 0 && steps[2].grad_norm !== none[2].grad_norm);
+    assert.notEqual(steps[2].grad_norm, inLoss[2].grad_norm);
+  }
+  const rewards = [[1, null, 3], [null, null, 1]], sums = Float64Array.of(1, NaN, 4);
+  const kl = [Float64Array.of(0.5, 1), Float64Array.of(1), Float64Array.of(2)];
+  assert.deepEqual(withPenalty({ rewards, sums }, [1, 1], kl, 0.1), {
+    rewards: [...rewards, [-0.1 * 1.5, null, -0.1 * 2]],
+    weights: [1, 1, 1],
+  });
+}, ["cpu"]);
+
 testOnProfiles("the variants of RLOO and REINFORCE++ learn, each in its way", async (gpu) => {
   const variants: Online[] = [
     { method: "rloo", options: { lossLevel: "token" } },
@@ -314,6 +337,13 @@ testOnProfiles("options that do not go together are refused", async (gpu) => {
     ],
     [{ method: "grpo", options: { syncRefModel: true } }, /without a KL penalty there is none/],
     [{ method: "grpo", options: { delta: 1.1 } }, /below the clipping/],
+    [
+      {
+        method: "grpo",
+        options: { beta: 0.1, klPlacement: "reward", multiObjectiveAggregation: "normalize_then_sum" },
+      },
+      /normalises each for itself/,
+    ],
     [{ method: "rloo", options: { klPlacement: "loss" } }, /kl_placement loss is per token/],
     [{ method: "rloo", options: { importanceSamplingMode: "token_mask" } }, /no importance_sampling_mode/],
     [

@@ -22,10 +22,12 @@ export interface GrpoOptions extends OnlineOptions {
   multiObjectiveAggregation: MultiObjectiveAggregation;
   /** Largest ratio whatever the advantage's sign. */
   delta?: number;
-  /** β of the KL term in the loss; 0: no reference is loaded. */
+  /** β of the KL penalty; 0: no reference is loaded. */
   beta: number;
-  /** How KL(π ‖ π_ref) is estimated per token in the loss; `exact` sums over the vocabulary. */
+  /** How KL(π ‖ π_ref) is estimated per token; `exact` sums over the vocabulary. */
   klEstimator: KlEstimator;
+  /** Whether the penalty is a term of the loss, or taken off the reward before completions are compared. */
+  klPlacement: "loss" | "reward";
   /** Multiplies the KL term, where it is an estimate, by the ratio. */
   useBiasCorrectionKl: boolean;
   /** τ of `sapo` where the advantage is positive. */
@@ -97,14 +99,19 @@ export const grpoSchema = z.strictObject({
   ),
   beta: option(
     kl,
-    "Weight of the KL term in the loss; 0: none, and no reference is loaded. DeepSeek-R1 had 0.001.",
+    "Weight of the KL penalty; 0: none, and no reference is loaded. DeepSeek-R1 had 0.001.",
     z.number().min(0).default(0),
     ["kl_coef"],
   ),
   klEstimator: option(
     kl,
-    "How KL(policy || reference) is estimated per token in the loss (TRL: k3); exact sums over the vocabulary.",
+    "How KL(policy || reference) is estimated per token (TRL: k3); exact sums over the vocabulary.",
     z.enum(["k1", "k2", "k3", "exact"]).default("k3"),
+  ),
+  klPlacement: option(
+    kl,
+    "Add the KL of each token to the loss (TRL), or take that of the whole completion off its reward before completions are compared (reward, as verl's use_kl_in_reward; k1 is usual there).",
+    z.enum(["loss", "reward"]).default("loss"),
   ),
   useBiasCorrectionKl: option(
     kl,
