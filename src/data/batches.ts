@@ -76,6 +76,28 @@ export function takeBatch(cursor: DataCursor, walk: DataWalk): { rows: Uint32Arr
   return { rows, next: end < walk.rows ? { ...cursor, row: end } : { epoch: cursor.epoch + 1, row: 0 } };
 }
 
+/** Whole batches: where an epoch ends within one, the next begins in it. */
+export function takeWholeBatch<T>(
+  cursor: DataCursor,
+  rows: Rows<T>,
+  { seed, batchSize, shuffle }: Omit<DataWalk, "rows">,
+): { batch: T[]; next: DataCursor } {
+  const batch: T[] = [];
+  let next = cursor;
+  while (batch.length < batchSize) {
+    const walk = {
+      seed,
+      shuffle,
+      rows: rows.length,
+      batchSize: Math.min(batchSize - batch.length, rows.length),
+    };
+    const taken = takeBatch(next, walk);
+    batch.push(...Array.from(taken.rows, (row) => rows.at(row)!));
+    next = taken.next;
+  }
+  return { batch, next };
+}
+
 /** Rounds a number of tokens up so that few shapes exist: multiples of 64 up to 1024, then multiples of 256. */
 export function bucket(tokens: number): number {
   const step = tokens <= 1024 ? 64 : 256;

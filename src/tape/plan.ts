@@ -47,6 +47,8 @@ export interface Workspace {
   gpu: Gpu;
   /** Made by the first plan, and again by a larger one. */
   arena?: GpuWindow;
+  /** The plan whose activations lie in it. */
+  holder?: object;
 }
 
 /** The tensor that owns the memory of `tensor`, and where in it `tensor` lies, in bytes. */
@@ -148,11 +150,12 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
     return Object.fromEntries(names.map((name, i) => [name, new Float32Array(parts[i].buffer)]));
   };
 
-  return {
+  const plan: Plan = {
     bytes: total,
     launches: launches.length,
     submit(values, times = 1) {
       const ready_ = ready();
+      workspace.holder = plan;
       fillIn(values);
       submit(gpu, ready_, times);
     },
@@ -163,17 +166,22 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
     read,
     async forward(values) {
       const { forward } = ready();
+      workspace.holder = plan;
       fillIn(values, early);
       submit(gpu, forward);
       return await read();
     },
     backward(values) {
+      if (workspace.holder !== plan) {
+        throw new Error("Another plan has run since the forward pass, whose activations are lost.");
+      }
       const { backward } = ready();
       fillIn(values, late);
       submit(gpu, backward);
     },
     async findNonFinite(values) {
       const { dispatches } = ready();
+      workspace.holder = plan;
       // What an earlier run left where no kernel writes, in padding and spare partial sums, must not be blamed on this one.
       clear(gpu, arena!);
       fillIn(values);
@@ -204,6 +212,7 @@ export function compile(workspace: Workspace, tape: Tape): Plan {
       for (const { buffer } of inputWindows.values()) buffer.destroy();
     },
   };
+  return plan;
 }
 
 function placeInputs(gpu: Gpu, inputs: Tensor[]): Map<Tensor, GpuWindow> {

@@ -17,7 +17,8 @@ import { openLearner } from "./learner.ts";
 import { sequenceOf } from "./load_preferences.ts";
 import type { CpoOptions } from "./options/cpo.ts";
 import { openPasses, type Sequence, sequenceScorer, type TokenScores } from "./policy_pass.ts";
-import { answerStatistics, meanMetrics, partOf, takeMicroBatches } from "./preference_steps.ts";
+import { answerStatistics } from "./answer_statistics.ts";
+import { meanMetrics, partOf, takeMicroBatches } from "./micro_batches.ts";
 import { epochAt, isDue, learningRateAt, totalSteps } from "./schedule.ts";
 import { steer } from "./steering.ts";
 

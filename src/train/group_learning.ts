@@ -9,6 +9,7 @@ import type { PerToken, TokenLoss } from "../rl/token_loss.ts";
 import type { GenerationPlan } from "./generation.ts";
 import type { Generation, Sample } from "./group_rollout.ts";
 import type { Pass } from "./guard.ts";
+import { meanMetrics } from "./micro_batches.ts";
 import type { OnlineOptions } from "./options/online.ts";
 import type { PolicyPasses, TokenScores } from "./policy_pass.ts";
 
@@ -133,13 +134,8 @@ function largestDifference(some: PerToken, others: PerToken): number {
 
 /** The loss of a step, and the mean of each metric over those passes that have it. */
 export function stepMetrics(parts: LearntPart[]): Record<string, number> & { loss: number } {
-  const names = new Set(parts.flatMap(({ metrics }) => Object.keys(metrics)));
-  const mean = (name: string) => {
-    const known = parts.flatMap(({ metrics }) => name in metrics ? [metrics[name]] : []);
-    return known.reduce((a, b) => a + b, 0) / known.length;
-  };
   return {
-    ...Object.fromEntries(Array.from(names, (name) => [name, mean(name)])),
+    ...meanMetrics(parts.map(({ metrics }) => metrics)),
     loss: parts.reduce((sum, { loss }) => sum + loss, 0),
   };
 }

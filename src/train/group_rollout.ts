@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type DataCursor, type Rows, takeBatch } from "../data/batches.ts";
+import { type DataCursor, type Rows, takeWholeBatch } from "../data/batches.ts";
 import type { PromptRow } from "../data/tokenize.ts";
 import type { Model } from "../model/decoder.ts";
 import { randomStream } from "../random/stream.ts";
@@ -147,17 +147,12 @@ export function groupSampler(
       return groups.filter((flat) => !flat).length >= plan.prompts;
     };
     do {
-      const batch: PromptRow[] = [];
-      while (batch.length < plan.prompts) {
-        const { rows, next } = takeBatch(cursor, {
-          seed: options.seed,
-          rows: prompts.length,
-          batchSize: Math.min(plan.prompts - batch.length, prompts.length),
-          shuffle: options.shuffleDataset,
-        });
-        batch.push(...Array.from(rows, (row) => prompts.at(row)!));
-        cursor = next;
-      }
+      const { batch, next } = takeWholeBatch(cursor, prompts, {
+        seed: options.seed,
+        batchSize: plan.prompts,
+        shuffle: options.shuffleDataset,
+      });
+      cursor = next;
       drawn.push(await sample(batch, { stream: ++rounds, step, temperature }));
     } while (dynamicSampling && drawn.length < dynamicSamplingMaxRounds && !enough());
 

@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { type DataCursor, FIRST_ROW, type Rows, takeBatch } from "../data/batches.ts";
+import { type DataCursor, FIRST_ROW, type Rows, takeWholeBatch } from "../data/batches.ts";
 import type { PromptRow } from "../data/tokenize.ts";
 import type { Model } from "../model/decoder.ts";
 import { answerLogprobs, dpoLoss, type PreferencePair } from "../rl/dpo_loss.ts";
@@ -20,7 +20,7 @@ import { openLearner } from "./learner.ts";
 import type { OnlineDpoOptions } from "./options/online_dpo.ts";
 import type { CompletionPair, PairJudge } from "./pair_judges.ts";
 import { openPasses, type Sequence, sequenceScorer, type TokenScores } from "./policy_pass.ts";
-import { meanMetrics, partOf } from "./preference_steps.ts";
+import { meanMetrics, partOf } from "./micro_batches.ts";
 import { isDue, learningRateAt, totalSteps } from "./schedule.ts";
 import { steer } from "./steering.ts";
 
@@ -111,17 +111,12 @@ export async function* onlineDpo(
     }
 
     // 3. Sample two completions of each prompt
-    const batch: PromptRow[] = [];
-    while (batch.length < batchSize) {
-      const { rows, next } = takeBatch(state.cursor, {
-        seed: options.seed,
-        rows: prompts.length,
-        batchSize: Math.min(batchSize - batch.length, prompts.length),
-        shuffle: options.shuffleDataset,
-      });
-      batch.push(...Array.from(rows, (row) => prompts.at(row)!));
-      state.cursor = next;
-    }
+    const { batch, next } = takeWholeBatch(state.cursor, prompts, {
+      seed: options.seed,
+      batchSize,
+      shuffle: options.shuffleDataset,
+    });
+    state.cursor = next;
     const completions = await generator.generate(
       batch.map(({ ids }, i) => ({ ids, samples: [2 * i, 2 * i + 1] })),
       {

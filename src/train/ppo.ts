@@ -6,7 +6,7 @@
  *
  * @module
  */
-import { type DataCursor, FIRST_ROW, type Rows, takeBatch } from "../data/batches.ts";
+import { type DataCursor, FIRST_ROW, type Rows, takeWholeBatch } from "../data/batches.ts";
 import { randomStream } from "../random/stream.ts";
 import type { PromptExample } from "../data/tokenize.ts";
 import type { Model } from "../model/decoder.ts";
@@ -155,17 +155,12 @@ export async function* ppo<P extends PromptExample>(
     if (!settings.adapKlCtrl || fresh.includes("kl_coef")) state.klCoef = settings.klCoef;
 
     // 3. Sample completions of a batch of prompts
-    const batch: P[] = [];
-    while (batch.length < batchSize) {
-      const { rows, next } = takeBatch(state.cursor, {
-        seed: options.seed,
-        rows: prompts.length,
-        batchSize: Math.min(batchSize - batch.length, prompts.length),
-        shuffle: options.shuffleDataset,
-      });
-      batch.push(...Array.from(rows, (row) => prompts.at(row)!));
-      state.cursor = next;
-    }
+    const { batch, next } = takeWholeBatch(state.cursor, prompts, {
+      seed: options.seed,
+      batchSize,
+      shuffle: options.shuffleDataset,
+    });
+    state.cursor = next;
     const completions = await generator.generate(
       batch.map((prompt, i) => ({ ids: prompt.ids, samples: [i] })),
       {

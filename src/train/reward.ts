@@ -3,7 +3,7 @@
  *
  * @module
  */
-import { type DataCursor, FIRST_ROW, packBatch, type Rows, rowsBetween, takeBatch } from "../data/batches.ts";
+import { type DataCursor, FIRST_ROW, packBatch, type Rows, rowsBetween } from "../data/batches.ts";
 import type { PairExample } from "../data/tokenize.ts";
 import { batchInputs, decoder, type Model } from "../model/decoder.ts";
 import { weightOf } from "../model/block.ts";
@@ -18,6 +18,7 @@ import type { Tape } from "../tape/tape.ts";
 import { breathe, type StepEvent } from "./events.ts";
 import { openGuard, type Pass } from "./guard.ts";
 import { openLearner } from "./learner.ts";
+import { meanMetrics, takeMicroBatches } from "./micro_batches.ts";
 import type { RewardOptions } from "./options/reward.ts";
 import { epochAt, isDue, learningRateAt, totalSteps } from "./schedule.ts";
 import { steer } from "./steering.ts";
@@ -90,19 +91,9 @@ export async function* reward(
       restore(rollBack);
       continue;
     }
-    const microBatches: PairExample[][] = [];
-    while (microBatches.length < options.gradientAccumulationSteps) {
-      const { rows, next } = takeBatch(state.cursor, {
-        seed: options.seed,
-        rows: examples.length,
-        batchSize: options.perDeviceTrainBatchSize,
-        shuffle: options.shuffleDataset,
-      });
-      microBatches.push(Array.from(rows, (row) => examples.at(row)!));
-      const newEpoch = next.epoch !== state.cursor.epoch;
-      state.cursor = next;
-      if (newEpoch) break;
-    }
+    const taken = takeMicroBatches(state.cursor, examples.length, options);
+    const microBatches = taken.microBatches.map((rows) => rows.map((row) => examples.at(row)!));
+    state.cursor = taken.next;
     const micros: Record<string, number>[] = [];
     const passes: Pass[] = [];
     for (const micro of microBatches) {
@@ -118,7 +109,7 @@ export async function* reward(
       state.numTokens += micro.reduce((n, pair) => n + pair.chosen.length + pair.rejected.length, 0);
     }
     const learningRate = learningRateAt(state.step, total, settings);
-    const means = meanOf(micros);
+    const means = meanMetrics(micros);
     const { gradNorm, skipped } = await learner.step({ ...settings, learningRate }, means.loss);
     state.step++;
     if (skipped) await guard.examine(state.step, passes, [learner]);
@@ -141,7 +132,7 @@ export async function* reward(
         parts.push({ loss: out.loss[0], ...pairMetrics(part, out.chosen, out.rejected) });
         sizes.push(part.length);
       }
-      for (const [name, value] of Object.entries(meanOf(parts, sizes))) metrics[`eval_${name}`] = value;
+      for (const [name, value] of Object.entries(meanMetrics(parts, sizes))) metrics[`eval_${name}`] = value;
     }
     run.log(state.step, metrics);
     await breathe();
@@ -224,16 +215,4 @@ function pairMetrics(
     mean_reward: all.reduce((a, b) => a + b) / all.length,
     max_reward: Math.max(...all),
   };
-}
-
-/** The mean of each metric, weighted where weights are given. */
-function meanOf(
-  rows: Record<string, number>[],
-  weights: number[] = rows.map(() => 1),
-): Record<string, number> {
-  const whole = weights.reduce((a, b) => a + b);
-  const names = Object.keys(rows[0]);
-  return Object.fromEntries(
-    names.map((name) => [name, rows.reduce((sum, row, i) => sum + row[name] * weights[i], 0) / whole]),
-  );
 }

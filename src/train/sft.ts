@@ -10,7 +10,6 @@ import {
   type PackedBatch,
   type Rows,
   rowsBetween,
-  takeBatch,
 } from "../data/batches.ts";
 import type { SftExample } from "../data/tokenize.ts";
 import { batchInputs, decoder, headOf, type Model } from "../model/decoder.ts";
@@ -24,6 +23,7 @@ import type { Tape } from "../tape/tape.ts";
 import { breathe, type StepEvent } from "./events.ts";
 import { openGuard, type Pass } from "./guard.ts";
 import { openLearner } from "./learner.ts";
+import { takeMicroBatches } from "./micro_batches.ts";
 import type { SftOptions } from "./options/sft.ts";
 import { epochAt, isDue, learningRateAt, totalSteps } from "./schedule.ts";
 import { steer } from "./steering.ts";
@@ -98,19 +98,9 @@ export async function* sft(run: StageRun, data: SftInputs, options: SftOptions):
       restore(rollBack);
       continue;
     }
-    const microBatches: SftExample[][] = [];
-    while (microBatches.length < options.gradientAccumulationSteps) {
-      const { rows, next } = takeBatch(state.cursor, {
-        seed: options.seed,
-        rows: examples.length,
-        batchSize: options.perDeviceTrainBatchSize,
-        shuffle: options.shuffleDataset,
-      });
-      microBatches.push(Array.from(rows, (row) => examples.at(row)!).flat());
-      const newEpoch = next.epoch !== state.cursor.epoch;
-      state.cursor = next;
-      if (newEpoch) break;
-    }
+    const taken = takeMicroBatches(state.cursor, examples.length, options);
+    const microBatches = taken.microBatches.map((rows) => rows.map((row) => examples.at(row)!).flat());
+    state.cursor = taken.next;
     const scoredTokens = Math.max(1, countScored(microBatches.flat()));
     let loss = 0;
     const entropies: number[] = [], accuracies: number[] = [];

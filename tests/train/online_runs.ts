@@ -19,7 +19,7 @@ import type { ReinforceOptions } from "../../src/train/options/reinforce.ts";
 import type { RlooOptions } from "../../src/train/options/rloo.ts";
 import { reinforce } from "../../src/train/reinforce.ts";
 import { rloo } from "../../src/train/rloo.ts";
-import { golden } from "../assets.ts";
+import { golden, withDirectory } from "../assets.ts";
 import { documents } from "./small.ts";
 
 const TINY = golden("models/tiny-llama");
@@ -172,4 +172,19 @@ export async function onlineRun(
   };
   opened.close();
   return result;
+}
+
+/** A run in a directory that is removed. */
+export async function runOf(gpu: Gpu, run: Online, settings: OnlineSettings = {}): Promise<OnlineResult> {
+  let result: OnlineResult | undefined;
+  await withDirectory(async (directory) => {
+    result = await onlineRun(gpu, directory, run, settings);
+  });
+  return result!;
+}
+
+/** The metrics of all steps of a run that went well. */
+export function metricsOf({ events, error }: OnlineResult): Record<string, number>[] {
+  if (error) throw error;
+  return events.map(({ metrics }) => metrics);
 }

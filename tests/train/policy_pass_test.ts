@@ -145,6 +145,16 @@ testOnProfiles("gradients through log-probabilities, entropies and the exact KL 
   learner.close();
 }, ["cpu"]);
 
+testOnProfiles("a backward pass whose activations another plan has overwritten is refused", async (gpu) => {
+  const { workspace, learner } = openTiny(gpu);
+  const passes = openPasses(workspace, learner.model, { checkpointing: false });
+  const { pass } = await passes.learn(SEQUENCES, (seen) => linearLoss({ dLogprobs: seen.logprobs }, seen));
+  await pass.plan.forward(pass.inputs);
+  await passes.score([...SEQUENCES, ...SEQUENCES]);
+  assert.throws(() => pass.plan.backward(pass.inputs), /Another plan has run since the forward pass/);
+  learner.close();
+}, ["cpu"]);
+
 testOnProfiles("an empty prompt is refused", async (gpu) => {
   const { workspace, learner } = openTiny(gpu);
   const passes = openPasses(workspace, learner.model, { checkpointing: false });

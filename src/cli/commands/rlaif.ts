@@ -52,15 +52,15 @@ export const run: CommandBody = async (given, io) => {
         }
 
         // 2. A policy that learns from the pairs, or from a reward model of them
-        const { learningRate, ...others } = options;
-        const policy = { ...shared(others), ...(learningRate !== undefined && { learningRate }) };
+        const { learningRate } = options;
+        const policy = { ...shared(options), ...(learningRate !== undefined && { learningRate }) };
         const pairs = { datasetName: [{ path: join(label, PAIRS) }], datasetTrainSplit: "train" };
         if (method === "dpo" && !done("dpo")) {
           const { beta, maxSteps } = options;
           yield* dpoStage(session, run.stage("dpo"), dpoOptions({ ...policy, ...pairs, beta, maxSteps }));
         }
         if (method === "ppo" && !done("reward")) {
-          const settings = { ...shared(others), ...pairs, learningRate: options.rewardLearningRate };
+          const settings = { ...shared(options), ...pairs, learningRate: options.rewardLearningRate };
           yield* rewardStage(session, run.stage("reward"), rewardOptions(settings));
           if (!done("reward")) return;
         }
@@ -96,17 +96,36 @@ export const run: CommandBody = async (given, io) => {
 };
 
 /** Options that all stages have. */
-function shared(options: Omit<RlaifOptions, "learningRate">) {
-  const { seed, outputDir, saveSteps, saveTotalLimit, loggingSteps, reportTo } = options;
-  const { perDeviceTrainBatchSize, gradientAccumulationSteps, gradientCheckpointing } = options;
-  const { modelNameOrPath, numTrainEpochs, dtype, gpuMemory, usePeft } = options;
-  const { loraR, loraAlpha, loraDropout, loraTargetModules, loraModulesToSave, useRslora, useDora } = options;
-  return {
-    ...{ seed, outputDir, saveSteps, saveTotalLimit, loggingSteps, reportTo },
-    ...{ perDeviceTrainBatchSize, gradientAccumulationSteps, gradientCheckpointing },
-    ...{ modelNameOrPath, numTrainEpochs, dtype, gpuMemory, usePeft },
-    ...{ loraR, loraAlpha, loraDropout, loraTargetModules, loraModulesToSave, useRslora, useDora },
-  };
+const SHARED = [
+  "modelNameOrPath",
+  "outputDir",
+  "seed",
+  "numTrainEpochs",
+  "perDeviceTrainBatchSize",
+  "gradientAccumulationSteps",
+  "gradientCheckpointing",
+  "dtype",
+  "gpuMemory",
+  "usePeft",
+  "loraR",
+  "loraAlpha",
+  "loraDropout",
+  "loraTargetModules",
+  "loraModulesToSave",
+  "useRslora",
+  "useDora",
+  "saveSteps",
+  "saveTotalLimit",
+  "loggingSteps",
+  "reportTo",
+] as const;
+
+/** These options of a run. */
+function shared(options: RlaifOptions): Pick<RlaifOptions, typeof SHARED[number]> {
+  return Object.fromEntries(SHARED.map((name) => [name, options[name]])) as Pick<
+    RlaifOptions,
+    typeof SHARED[number]
+  >;
 }
 
 /** Has answers of the trained policy compared with those of its start, and keeps the result as win_rate.json. */

@@ -1,11 +1,10 @@
 /**
- * What the trainers on preferences have in common: micro-batches, means over them, and what TRL reports of the answers' tokens.
+ * The micro-batches of a step, and means over them.
  *
  * @module
  */
 import { type DataCursor, takeBatch } from "../data/batches.ts";
-import type { PerToken, TokenLoss } from "../rl/token_loss.ts";
-import type { TokenScores } from "./policy_pass.ts";
+import type { TokenLoss } from "../rl/token_loss.ts";
 
 /** Options that determine which rows a step takes. */
 export interface WalkOptions {
@@ -55,25 +54,5 @@ export function meanMetrics(
       whole += weights[i];
     });
     return [name, sum / whole];
-  }));
-}
-
-/**
- * Means over the tokens of answers: `entropy`; `logits/chosen`, `logits/rejected`, of the mean over the vocabulary; and
- * `mean_token_accuracy`, how often a token of a chosen answer is the most likely one. What there are no tokens for is left out.
- */
-export function answerStatistics(scores: TokenScores, chosen: boolean[]): Record<string, number> {
-  const { correct, meanLogit } = scores.statistics!;
-  const of = (all: PerToken, side: boolean) => all.filter((_, i) => chosen[i] === side);
-  const means: [string, PerToken][] = [
-    ["entropy", scores.entropies],
-    ["logits/chosen", of(meanLogit, true)],
-    ["logits/rejected", of(meanLogit, false)],
-    ["mean_token_accuracy", of(correct, true)],
-  ];
-  return Object.fromEntries(means.flatMap(([name, rows]) => {
-    const count = rows.reduce((sum, row) => sum + row.length, 0);
-    const total = rows.reduce((sum, row) => sum + row.reduce((a, b) => a + b, 0), 0);
-    return count ? [[name, total / count]] : [];
   }));
 }
